@@ -1,0 +1,35 @@
+"""Restore noisy and damaged images with a variational autoencoder, in napari, Python and the shell.
+
+The public names are loaded on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_vae_repair.pipeline import Restoration, encode, restore
+    from napari_vae_repair.settings import Settings
+    from napari_vae_repair.vae.checkpoint import load_model
+
+__version__ = "0.1.0"
+__all__ = ["Restoration", "Settings", "encode", "load_model", "restore"]
+
+_HOME = {
+    "Restoration": "pipeline",
+    "Settings": "settings",
+    "encode": "pipeline",
+    "load_model": "vae.checkpoint",
+    "restore": "pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
