@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from napari_vae_repair.errors import InputError
 
 _LEADING = "ITZ"  # names for the unnamed leading axes of an array, the last ones used first
+_FREE_LETTERS = "ZTIKLMNOPQUVW"  # names of a layer's unnamed leading dimensions, the last of them first
 RGB_MIN_SIDE_PX = 30  # napari's own rule for guessing RGB (napari/layers/image/_image_utils.py)
 
 
@@ -34,6 +36,19 @@ def default_axes(shape: tuple[int, ...]) -> str:
             "Name the axes, as in axes='TCZYX', or choose a plane.",
         )
     return _LEADING[len(_LEADING) - leading :] + tail
+
+
+def axes_letters(labels: Sequence[str]) -> str:
+    """One capital letter a dimension: the label where it is one letter, else napari's convention (..., T, Z, Y, X)."""
+    capitals = [label.upper() if len(label) == 1 and label.isascii() and label.isalpha() else "" for label in labels]
+    letters = [a if a != "S" and capitals.count(a) == 1 else "" for a in capitals]
+    if not {"Y", "X"} <= set(letters):
+        letters = [a if a not in ("Y", "X") else "" for a in letters]
+        letters[-2:] = ["Y", "X"]
+    free = [a for a in _FREE_LETTERS if a not in letters]
+    for d in reversed(range(len(letters))):
+        letters[d] = letters[d] or free.pop(0)
+    return "".join(letters)
 
 
 def check_axes(axes: str, shape: tuple[int, ...]) -> None:

@@ -1,0 +1,264 @@
+"""Any TIFF, OME-TIFF or ImageJ stack to `Image`, or a clear error when it is damaged."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from napari_vae_repair.errors import ImageFileError, VaeRepairError
+from napari_vae_repair.image.record import Image
+
+OURS = "napari-vae-repair"  # the key of our own metadata, and the value of the tag Software
+# What decoders raise on damaged files. The codecs of imagecodecs raise subclasses of RuntimeError, one that was
+# left out of a build an ImportError; a lying header ends in a MemoryError.
+DECODING_ERRORS = (
+    OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError,
+    ImportError, MemoryError, SyntaxError, AssertionError, struct.error, zlib.error, tifffile.OmeXmlError,
+)  # fmt: skip
+_UM_PER_UNIT = {
+    "pm": 1e-6, "Å": 1e-4, "nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "\\u00b5m": 1.0, "micron": 1.0, "microns": 1.0,
+    "micrometer": 1.0, "mm": 1e3, "cm": 1e4, "dm": 1e5, "m": 1e6, "in": 25400.0, "inch": 25400.0,
+}  # fmt: skip
+_UNNAMED = "ZTIQPRHEABDFGJKLMNOUVW"  # letters for axes that the file names twice or not at all
+_TAG_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Turn what a decoder raises within the block into an `ImageFileError` about `path`."""
+    try:
+        yield
+    except VaeRepairError:
+        raise
+    except DECODING_ERRORS as error:
+        raise ImageFileError(
+            f"{path} cannot be read: {str(error) or type(error).__name__}.",
+            "Complete TIFF, OME-TIFF, ImageJ, PNG, JPEG and BMP files can be read.",
+            "Copy or export the file again, then open the new one.",
+        ) from error
+
+
+def truncated(path: Path) -> ImageFileError:
+    """The error about a TIFF that ends before its last pixel."""
+    return ImageFileError(
+        f"{path} is incomplete: it ends before its last pixel.",
+        "Only complete files are read, since the missing pixels would silently become zeros.",
+        "Copy or export the file again.",
+    )
+
+
+def read_tiff(path: Path, axes: str | None = None) -> Image:
+    """The first image of a TIFF at full resolution, with its axes, physical sizes and channel names.
+
+    Axes are the file's own letters; those that it names twice or not at all get an unused letter, pages
+    without a name are ``I`` or ``Q``, dimensions of length 1 other than ``Y`` and ``X`` are dropped, and
+    ``S`` stands last. Values are given as stored: a palette is not applied, since in microscopy it is a
+    way of display. The resolution tags of a plain TIFF are not taken for physical sizes: they are mostly
+    a printer's 72 dpi.
+
+    Parameters
+    ----------
+    path : Path
+    axes : str or None
+        Names that replace the file's, one for each dimension that is left.
+
+    Raises
+    ------
+    ImageFileError
+        The file is no TIFF, is damaged or incomplete, or parts of a multi-file image are missing.
+    InputError
+        `axes` do not fit, or the image cannot be restored at all (complex, empty, no finite value, ...).
+    """
+    with decoding(path):
+        if not is_complete(path):
+            raise truncated(path)
+        with tifffile.TiffFile(path) as tif:
+            series = tif.series[0]
+            check_series(path, series)
+            whole = series.asarray().reshape(series.get_shape(squeeze=False))
+            pixels, letters = tidy_axes(whole, series.get_axes(squeeze=False), axes)
+            sizes, names = _sizes_and_names(tif)
+        return described(path, pixels, letters, sizes, names)
+
+
+def described(path: Path, pixels: NDArray[Any], axes: str, sizes: dict[str, float], channels: list[str]) -> Image:
+    """The `Image` of a file, with what is known of the axes that it has."""
+    count = pixels.shape[axes.index("C")] if "C" in axes and len(axes) == pixels.ndim else 0
+    return Image(
+        pixels,
+        axes,
+        name=path.name.split(".")[0],
+        pixel_size_um={axis: size for axis, size in sizes.items() if axis in axes},
+        channel_names=tuple(channels) if len(channels) == count else (),
+    )
+
+
+def check_series(path: Path, series: tifffile.TiffPageSeries) -> None:
+    """Raise `ImageFileError` unless every pixel of the series is in the file (tifffile would fill in zeros)."""
+    pages = [page for page in series.pages if page is not None]
+    if len(pages) < len(series.pages):
+        raise ImageFileError(
+            f"{path} is one file of an image whose other files are missing.",
+            "All files of a multi-file OME-TIFF must lie in one folder.",
+            "Put them together, or export the image as a single file.",
+        )
+    file_bytes = series.keyframe.parent.filehandle.size
+    if not series.is_multifile:
+        for page in pages:
+            ends = (start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=False))
+            if max(ends, default=0) > file_bytes:
+                raise truncated(path)
+    # ImageJ lists the first page only; the others follow it without a directory
+    if series.dataoffset is not None and series.dataoffset + series.nbytes > file_bytes:
+        raise truncated(path)
+
+
+def is_complete(path: Path) -> bool:
+    """Whether all directories and tag values of a TIFF lie within the file; True for files of another kind.
+
+    tifffile only logs a chain of directories that leads out of the file and gives the pages before it.
+    """
+    file_bytes = path.stat().st_size
+    with path.open("rb") as stream:
+        header = stream.read(16)
+        order = {b"II": "<", b"MM": ">"}.get(header[:2])
+        if order is None or len(header) < 16:
+            return order is None
+        is_big = struct.unpack(order + "H", header[2:4])[0] == 43
+        start = struct.unpack(order + ("Q" if is_big else "I"), header[8:16] if is_big else header[4:8])[0]
+        seen: set[int] = set()
+        while start and start not in seen:
+            seen.add(start)
+            end, start = _directory(stream, start, order, is_big)
+            if end > file_bytes:
+                return False
+    return True
+
+
+def _directory(stream: BinaryIO, start: int, order: str, is_big: bool) -> tuple[int, int]:
+    """Where one directory and its values end, and where the next one starts (0 = none)."""
+    count_code, entry_code, inline_bytes = ("Q", "HHQ8s", 8) if is_big else ("H", "HHI4s", 4)
+    offset_code = "Q" if is_big else "I"
+    count_bytes, entry_bytes = struct.calcsize(count_code), struct.calcsize("=" + entry_code)
+    beyond = 2**63, 0
+    stream.seek(start)
+    head = stream.read(count_bytes)
+    if len(head) < count_bytes:
+        return beyond
+    tags = struct.unpack(order + count_code, head)[0]
+    body = stream.read(min(tags, 65536) * entry_bytes + inline_bytes)
+    if tags > 65536 or len(body) < tags * entry_bytes + inline_bytes:
+        return beyond
+    end = start
+    for _, kind, count, raw in struct.iter_unpack(order + entry_code, body[:-inline_bytes]):
+        value_bytes = count * _TAG_BYTES.get(kind, 0)
+        if value_bytes > inline_bytes:
+            end = max(end, struct.unpack(order + offset_code, raw)[0] + value_bytes)
+    return end, struct.unpack(order + offset_code, body[-inline_bytes:])[0]
+
+
+def tidy_axes(pixels: NDArray[Any], file_axes: str, axes: str | None) -> tuple[NDArray[Any], str]:
+    """Pixels without dimensions of length 1, and one letter for each that is left, ``S`` last."""
+    kept = [i for i, axis in enumerate(file_axes) if pixels.shape[i] > 1 or axis in "YX"]
+    all_named = axes is not None and len(axes) == pixels.ndim
+    pixels = pixels.reshape([pixels.shape[i] for i in kept])
+    if axes is None:
+        letters = _distinct([file_axes[i] for i in kept], pixels.shape)
+    elif all_named:
+        letters = [axes[i] for i in kept]
+    else:
+        letters = list(axes)
+    # letters of an unfitting number are left for Image to refuse, with the shape in its message
+    if "S" in letters and len(letters) == pixels.ndim:
+        at = letters.index("S")
+        pixels = np.moveaxis(pixels, at, -1)
+        letters.append(letters.pop(at))
+    return pixels, "".join(letters)
+
+
+def _distinct(letters: list[str], shape: tuple[int, ...]) -> list[str]:
+    """Letters of which none stands twice; samples that are no RGB(A) are channels."""
+    distinct: list[str] = []
+    for i, axis in enumerate(letters):
+        if axis == "S" and shape[i] not in (3, 4) and "C" not in letters:
+            axis = "C"
+        refused = not (axis.isascii() and axis.isupper()) or axis in letters[i + 1 :] or axis in distinct
+        if refused or (axis == "S" and shape[i] not in (3, 4)):
+            axis = next(free for free in _UNNAMED if free not in letters and free not in distinct)
+        distinct.append(axis)
+    return distinct
+
+
+def _sizes_and_names(tif: tifffile.TiffFile) -> tuple[dict[str, float], list[str]]:
+    """Micrometres per step along axes, and channel names, of the first image; empty where unknown."""
+    ours = (tif.shaped_metadata or ({},))[0].get(OURS)
+    if isinstance(ours, dict):
+        return ours.get("pixel_size_um", {}), ours.get("channel_names", [])
+    if tif.is_ome and tif.ome_metadata is not None:
+        return _from_ome(tif.ome_metadata)
+    if tif.is_imagej and tif.imagej_metadata is not None:
+        return _from_imagej(tif.imagej_metadata, tif.pages.first)
+    return {}, []
+
+
+def _from_ome(xml: str) -> tuple[dict[str, float], list[str]]:
+    pixels = ElementTree.fromstring(xml).find("{*}Image/{*}Pixels")
+    if pixels is None:
+        return {}, []
+    sizes = {}
+    for axis in "XYZ":
+        size = float(pixels.get(f"PhysicalSize{axis}", 0)) * _um(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+        if size > 0:
+            sizes[axis] = size
+    names = [channel.get("Name", "") for channel in pixels.findall("{*}Channel")]
+    return sizes, names if all(names) else []
+
+
+def _from_imagej(metadata: dict[str, Any], page: Any) -> tuple[dict[str, float], list[str]]:
+    um = _um(str(metadata.get("unit", "pixel")))
+    sizes = {"Z": float(metadata.get("spacing", 0)) * um}
+    for axis, tag in (("X", "XResolution"), ("Y", "YResolution")):
+        pixels, units = page.tags[tag].value if tag in page.tags else (0, 1)
+        sizes[axis] = um * units / pixels if pixels else 0.0
+    # one label a page: only without other stacks they are the channels'
+    labels = metadata.get("Labels") or []
+    names = labels if metadata.get("channels") == len(labels) == metadata.get("images") else []
+    return {axis: size for axis, size in sizes.items() if size > 0}, names
+
+
+def _um(unit: str) -> float:
+    """Micrometres per unit; 0 for pixels and unknown units."""
+    return _UM_PER_UNIT.get(unit, _UM_PER_UNIT.get(unit.lower(), 0.0))
+
+
+def json_metadata(metadata: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    """The same as plain JSON values: arrays as lists, numpy numbers as numbers, other objects as their text.
+
+    Raises
+    ------
+    ImageFileError
+        Keys are not text, or a value contains itself.
+    """
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(metadata, default=_plain))
+    except (TypeError, ValueError) as error:
+        raise ImageFileError(
+            f"The metadata for {path} cannot be stored as JSON: {error}.",
+            "Dictionaries with text keys, lists, texts, numbers and None can be stored.",
+            "Give the metadata as such values.",
+        ) from error
+    return plain
+
+
+def _plain(value: object) -> object:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)

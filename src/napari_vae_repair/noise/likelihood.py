@@ -1,0 +1,55 @@
+"""log p(observed | clean) under Poisson-Gaussian noise, given or learned."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from napari_vae_repair.noise.record import NoiseModel
+
+SMALLEST_STD = 1e-3  # network units, whose range is about 2: keeps the likelihood finite where there is no noise
+
+
+class PoissonGaussian(nn.Module):
+    """Normal likelihood whose variance grows linearly with the clean value, one model for each channel of ``C``.
+
+    Parameters
+    ----------
+    models : sequence of NoiseModel
+        In network units.
+    learned : bool
+        Whether gain and read noise are learned, starting from the given ones.
+    """
+
+    offset: Tensor
+
+    def __init__(self, models: tuple[NoiseModel, ...], *, learned: bool) -> None:
+        super().__init__()
+        gain = torch.tensor([max(model.gain, 1e-12) for model in models]).log()
+        read_noise = torch.tensor([max(model.read_noise, SMALLEST_STD) for model in models]).log()
+        self.log_gain = nn.Parameter(gain, requires_grad=learned)
+        self.log_read_noise = nn.Parameter(read_noise, requires_grad=learned)
+        self.register_buffer("offset", torch.tensor([model.offset for model in models]))
+
+    def forward(self, observed: Tensor, clean: Tensor, channel: Tensor) -> Tensor:
+        """Log likelihood in nats of each value.
+
+        Parameters
+        ----------
+        observed, clean : Tensor
+            ``(B, C, Y, X)`` in network units.
+        channel : Tensor
+            ``(B,)`` int64: which of the models holds for each image.
+        """
+        gain, read_noise, offset = (
+            values[channel][:, None, None, None] for values in (self.log_gain.exp(), self.log_read_noise.exp(), self.offset)
+        )
+        variance = gain * (clean - offset).clamp(min=0) + read_noise**2
+        return -0.5 * ((observed - clean) ** 2 / variance + variance.log() + math.log(2 * math.pi))
+
+    def models(self, source: str) -> tuple[NoiseModel, ...]:
+        """The present noise models, in network units."""
+        values = zip(self.log_gain.exp().tolist(), self.log_read_noise.exp().tolist(), self.offset.tolist(), strict=True)
+        return tuple(NoiseModel(gain if gain > 1e-9 else 0.0, read_noise, offset, source) for gain, read_noise, offset in values)

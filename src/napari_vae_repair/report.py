@@ -1,0 +1,92 @@
+"""`Report`: what was measured during a restoration, for people and for JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from napari_vae_repair.noise.record import NoiseModel
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a restoration measured and how it was made.
+
+    Attributes
+    ----------
+    inverted_to : str
+        The domain of the results: "source" = the image's own units, else the step at which inversion stopped.
+    in_source_units : bool
+        Whether the results are in the image's own units.
+    noise : tuple of NoiseModel
+        One for each channel of ``C``; in the image's own units where `noise_in_source_units`, else in prepared units.
+    noise_in_source_units : bool
+        Whether the chain is affine, so that the noise could be led back.
+    reconstruction : dict
+        For ``training`` and ``held_out`` pixels: ``mse`` (prepared units squared), ``psnr`` (dB), ``elbo`` (nats per
+        value), measured against the noisy pixels; for ``image`` MSE, PSNR, SSIM of restored against prepared.
+    against_reference : dict or None
+        ``mse``, ``psnr``, ``ssim`` of ``restored`` and of ``prepared`` against the reference.
+    kl : tuple of float
+        KL of each level in nats per value, finest first.
+    collapsed : bool
+        Whether the posterior collapsed.
+    residual_correlation : tuple of float
+        Of neighbouring residuals along x and y; 0 = white.
+    residual_std : float
+        Standard deviation of the residual, in the results' units.
+    damaged_share : float
+        Share of pixels that were filled.
+    seconds : dict
+        For each phase.
+    device : str
+        Where it was computed.
+    notes : tuple of str
+        What the user should know.
+    """
+
+    inverted_to: str
+    in_source_units: bool
+    noise: tuple[NoiseModel, ...]
+    noise_in_source_units: bool
+    reconstruction: dict[str, dict[str, float]]
+    against_reference: dict[str, dict[str, float]] | None
+    kl: tuple[float, ...]
+    collapsed: bool
+    residual_correlation: tuple[float, float]
+    residual_std: float
+    damaged_share: float
+    seconds: dict[str, float]
+    device: str
+    notes: tuple[str, ...] = ()
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dict for JSON."""
+        out = asdict(self)
+        out["noise"] = [noise.to_dict() for noise in self.noise]
+        for name in ("kl", "residual_correlation", "notes"):
+            out[name] = list(out[name])
+        return out
+
+    def text(self) -> str:
+        """A summary of a few lines."""
+        units = "in the image's units" if self.noise_in_source_units else "in prepared units"
+        lines = [
+            f"noise {noise.source}: gain {noise.gain:.4g}, read noise {noise.read_noise:.4g} at {noise.offset:.4g} ({units})"
+            for noise in self.noise
+        ]
+        if "held_out" in self.reconstruction:
+            held, seen = self.reconstruction["held_out"], self.reconstruction["training"]
+            lines.append(f"reconstruction PSNR {seen['psnr']:.2f} dB on training pixels, {held['psnr']:.2f} dB on held-out ones")
+        if self.against_reference is not None:
+            restored, prepared = self.against_reference["restored"], self.against_reference["prepared"]
+            lines.append(
+                f"against the reference: PSNR {prepared['psnr']:.2f} -> {restored['psnr']:.2f} dB, "
+                f"SSIM {prepared['ssim']:.3f} -> {restored['ssim']:.3f}"
+            )
+        along_x, along_y = self.residual_correlation
+        lines.append(f"residual: std {self.residual_std:.4g}, correlation {along_x:+.2f} along x, {along_y:+.2f} along y")
+        lines.append("result in the image's own units" if self.in_source_units else f"result in the units after '{self.inverted_to}'")
+        lines.append(", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in self.seconds.items()) + f" on {self.device}")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])

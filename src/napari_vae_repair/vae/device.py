@@ -1,0 +1,132 @@
+"""CUDA, MPS or CPU: choice, precision, layout, and memory given back."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from napari_vae_repair.errors import DeviceError, DeviceMemoryError
+
+CUDA_HINT = (
+    "An NVIDIA driver is present, but this PyTorch is a CPU build: install a CUDA build "
+    "(see pytorch.org/get-started) to use the GPU."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where and how to compute.
+
+    Attributes
+    ----------
+    name : str
+        "cpu", "mps" or "cuda:0".
+    label : str
+        For people: the GPU's name or "CPU, 8 threads".
+    autocast : torch.dtype or None
+        16-bit type of convolutions, None = float32 throughout.
+    hint : str
+        What the user could install for more speed, or "".
+    """
+
+    name: str
+    label: str
+    autocast: torch.dtype | None
+    hint: str = ""
+
+    @property
+    def torch(self) -> torch.device:
+        """The device for PyTorch."""
+        return torch.device(self.name)
+
+    def precision(self) -> contextlib.AbstractContextManager[object]:
+        """A context in which the network's forward pass runs."""
+        if self.autocast is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.torch.type, dtype=self.autocast)
+
+
+def choose_device(name: str) -> Device:
+    """The device that `name` means; never another one than was asked for.
+
+    Parameters
+    ----------
+    name : str
+        "auto" (CUDA, then MPS, then CPU), "cpu", "mps", "cuda" or "cuda:N".
+
+    Raises
+    ------
+    DeviceError
+        If the named device is absent.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name.startswith("cuda"):
+        return _cuda(name)
+    if name == "mps":
+        if not torch.backends.mps.is_available():
+            raise DeviceError(
+                "The device 'mps' was asked for, but there is none.",
+                "MPS needs an Apple GPU and macOS 14 or later.",
+                "Choose 'auto' or 'cpu'.",
+            )
+        return Device("mps", "Apple GPU (MPS)", None)
+    hint = CUDA_HINT if torch.version.cuda is None and shutil.which("nvidia-smi") else ""
+    return Device("cpu", f"CPU, {torch.get_num_threads()} threads", _cpu_autocast(), hint)
+
+
+def _cuda(name: str) -> Device:
+    index = int(name.partition(":")[2] or 0)
+    if not torch.cuda.is_available() or index >= torch.cuda.device_count():
+        build = "a CPU build" if torch.version.cuda is None else f"built for CUDA {torch.version.cuda}"
+        raise DeviceError(
+            f"The device {name!r} was asked for, but there is none (PyTorch {torch.__version__} is {build}).",
+            "CUDA needs an NVIDIA GPU with its driver and a CUDA build of PyTorch.",
+            "Install them (pytorch.org/get-started), or choose 'auto' or 'cpu'.",
+        )
+    half = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
+    return Device(f"cuda:{index}", torch.cuda.get_device_name(index), half)
+
+
+def _cpu_autocast() -> torch.dtype | None:
+    """bfloat16 where the processor has instructions for it; emulated, it is ten times slower than float32."""
+    features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    native = features.get("amx_bf16") or features.get("avx512_bf16") or features.get("bf16")
+    return torch.bfloat16 if native else None
+
+
+def to_device(network: nn.Module, device: Device) -> None:
+    """Move a network, with its convolutions' weights laid out channels last."""
+    network.to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+@contextlib.contextmanager
+def memory_released(device: Device) -> Iterator[None]:
+    """Give the device's memory back at the end, and turn its exhaustion into an error that says what to do."""
+    exhausted = False
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        exhausted = True
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        exhausted = True
+    finally:
+        if device.torch.type == "cuda":
+            gc.collect()
+            torch.cuda.empty_cache()
+        elif device.torch.type == "mps":
+            torch.mps.empty_cache()
+    if exhausted:  # raised here so that no traceback keeps the tensors alive
+        raise DeviceMemoryError(
+            f"The memory of {device.label} was exhausted.",
+            "Training needs memory for a batch of patches, restoring for one tile.",
+            "Lower tile_px or training.batch_size, close other programs, or choose device='cpu'.",
+        )

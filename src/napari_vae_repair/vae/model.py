@@ -1,0 +1,150 @@
+"""`HierarchicalVAE`: a ladder of stochastic levels, its ELBO terms and its samples, top to bottom.
+
+After the ladder VAE (Sonderby et al. 2016, arXiv:1602.02282) as used for denoising by Hierarchical DivNoising
+(Prakash et al. 2022, arXiv:2104.01374). No layer normalises over space, so that tiles agree with the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_vae_repair.settings import Network
+from napari_vae_repair.vae.latent import Gaussian
+
+Noise = Callable[[int, Gaussian], Tensor | None]
+"""Given the level and its posterior: standard normal noise, or None for the posterior's mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What one descent of the ladder gives.
+
+    Attributes
+    ----------
+    clean : Tensor
+        ``(B, C, Y, X)`` float32, the decoder's noise-free image in network units.
+    kl : tuple of Tensor
+        For each level, finest first, the KL divergence in nats, ``(B, latents, Y, X)``.
+    means : tuple of Tensor
+        For each level, finest first, the posterior means, ``(B, latents, Y, X)``.
+    """
+
+    clean: Tensor
+    kl: tuple[Tensor, ...]
+    means: tuple[Tensor, ...]
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions added to their input; the identity at the start of training."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, width, Y, X)`` to the same shape."""
+        out: Tensor = x + self.second(functional.gelu(self.first(functional.gelu(x))))
+        return out
+
+
+class Level(nn.Module):
+    """One rung of the descent: prior from above, posterior from above and below, and what both decode to."""
+
+    def __init__(self, width: int, latents: int, blocks: int) -> None:
+        super().__init__()
+        self.prior = nn.Conv2d(width, 2 * latents, 1)
+        self.posterior = nn.Conv2d(2 * width, 2 * latents, 3, padding=1)
+        self.merge = nn.Conv2d(latents, width, 1)
+        self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
+
+    def forward(self, above: Tensor, below: Tensor, draw: Callable[[Gaussian], Tensor | None]) -> tuple[Tensor, Tensor, Tensor]:
+        """Features for the next finer level, KL and posterior mean."""
+        prior = Gaussian.from_features(self.prior(above))
+        posterior = Gaussian.from_features(self.posterior(torch.cat([above, below], dim=1)))
+        noise = draw(posterior)
+        latent = posterior.mean if noise is None else posterior.sample(noise)
+        features: Tensor = self.blocks(above + self.merge(latent))
+        return features, posterior.kl(prior), posterior.mean
+
+
+class HierarchicalVAE(nn.Module):
+    """Bottom-up encoder, stochastic levels, top-down decoder.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of the image: 1, or 3 for colour.
+    network : Network
+        Width, latent channels and blocks of each level; level ``i`` works at ``1 / 2 ** (i + 1)`` of the resolution.
+    """
+
+    def __init__(self, channels: int, network: Network) -> None:
+        super().__init__()
+        self.channels = channels
+        self.network = network
+        widths = network.widths
+        self.stem = nn.Conv2d(4 * (channels + 1), widths[0], 3, padding=1)
+        self.up = nn.ModuleList(nn.Sequential(*(ResidualBlock(width) for _ in range(network.blocks))) for width in widths)
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.top = nn.Parameter(torch.zeros(1, widths[-1], 1, 1))
+        self.levels = nn.ModuleList(
+            Level(width, latents, network.blocks) for width, latents in zip(widths, network.latents, strict=True)
+        )
+        self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.head = nn.Conv2d(widths[0], 4 * channels, 3, padding=1)
+
+    @property
+    def stride(self) -> int:
+        """Height and width must be multiples of this many pixels."""
+        return 2 ** len(self.network.widths)
+
+    @property
+    def receptive_px(self) -> int:
+        """Pixels on each side of an output pixel on which it depends at most."""
+        convolutions = 2 * self.network.blocks
+        reach = sum((2 * convolutions + 1) * 2 ** (level + 1) for level in range(len(self.network.widths)))
+        return reach + 2 * 2 + self.stride  # stem and head; the corner of a coarse position
+
+    def encode(self, x: Tensor, damaged: Tensor) -> list[Tensor]:
+        """Bottom-up features of each level, finest first.
+
+        Parameters
+        ----------
+        x : Tensor
+            ``(B, C, Y, X)`` in network units, height and width multiples of `stride`.
+        damaged : Tensor
+            ``(B, 1, Y, X)`` float, 1 where nothing was measured; `x` is not looked at there.
+        """
+        measured = x * (1 - damaged)
+        features = self.stem(functional.pixel_unshuffle(torch.cat([measured, damaged], dim=1), 2))
+        out = []
+        for level, block in enumerate(self.up):
+            features = block(features)
+            out.append(features)
+            if level < len(self.shrink):
+                features = self.shrink[level](features)
+        return out
+
+    def decode(self, encoded: list[Tensor], noise: Noise) -> Decoded:
+        """Descend the ladder with the given noise at each level."""
+        below = encoded[-1]
+        features = self.top.to(below.dtype).expand_as(below)
+        divergences: list[Tensor] = []
+        means: list[Tensor] = []
+        for index in reversed(range(len(self.levels))):
+            features, kl, mean = self.levels[index](features, encoded[index], lambda q, i=index: noise(i, q))
+            divergences.insert(0, kl)
+            means.insert(0, mean)
+            if index:
+                features = functional.pixel_shuffle(self.grow[index - 1](features), 2)
+        with torch.autocast(features.device.type, enabled=False):  # 16-bit output would show bands in 16-bit data
+            clean = functional.pixel_shuffle(self.head(features.float()), 2)
+        return Decoded(clean, tuple(divergences), tuple(means))

@@ -1,0 +1,143 @@
+"""Where training looks: random patches, and blocks held out for validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOB_SHARE = 0.1  # of the patches lose blobs at the encoder, so that it learns to fill damage
+BLOB_MAX_PX = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Patches in the orientation in which they were drawn.
+
+    Attributes
+    ----------
+    values : ndarray of float32
+        ``(B, C, Y, X)`` prepared values.
+    damaged : ndarray of float32
+        ``(B, 1, Y, X)``; 1 = the encoder does not see the pixel.
+    counted : ndarray of float32
+        ``(B, 1, Y, X)``; 1 = the pixel is in the likelihood.
+    channel : ndarray of int64
+        ``(B,)``, index along ``C``.
+    """
+
+    values: NDArray[np.float32]
+    damaged: NDArray[np.float32]
+    counted: NDArray[np.float32]
+    channel: NDArray[np.int64]
+
+
+class PatchSource:
+    """Seeded patches of a stack of planes.
+
+    Parameters
+    ----------
+    planes : ndarray of float32
+        ``(N, C, Y, X)``; Y and X at least `stride`.
+    damaged : ndarray of bool
+        ``(N, Y, X)``.
+    channel : ndarray of int64
+        ``(N,)``: index along ``C`` of each plane.
+    patch_px, stride : int
+        Wanted side of a patch, rounded down to a multiple of `stride` that fits.
+    held_out : float
+        Share of the area that is never counted in `training`, only in `validation`.
+    seed : int
+        Of the held-out blocks and of all patches.
+    """
+
+    def __init__(
+        self,
+        planes: NDArray[np.float32],
+        damaged: NDArray[np.bool_],
+        channel: NDArray[np.int64],
+        *,
+        patch_px: int,
+        stride: int,
+        held_out: float,
+        seed: int,
+    ) -> None:
+        self._planes, self._damaged, self._channel = planes, damaged, channel
+        self._size = (min(patch_px, *planes.shape[2:]) // stride) * stride
+        self._rng = np.random.default_rng(seed)
+        self.block_px = max(4, self._size // 4)
+        self._blocks = self._choose_blocks(held_out)
+
+    def _choose_blocks(self, share: float) -> dict[tuple[int, int, int], None]:
+        """Grid cells (plane, row, column) of the held-out blocks; at least one, never all."""
+        count, _, height, width = self._planes.shape
+        grid = (count, max(1, height // self.block_px), max(1, width // self.block_px))
+        cells = int(np.prod(grid))
+        wanted = int(np.clip(round(share * cells), 1, max(1, cells - 1)))
+        chosen = self._rng.choice(cells, wanted, replace=False) if cells < 10**7 else self._rng.integers(0, cells, wanted)
+        return {(int(p), int(y), int(x)): None for p, y, x in zip(*np.unravel_index(chosen, grid), strict=True)}
+
+    def held_out_mask(self, plane: int, y: int, x: int) -> NDArray[np.bool_]:
+        """Held-out pixels of the patch at that corner, ``(Y, X)``."""
+        mask = np.zeros((self._size, self._size), dtype=bool)
+        block = self.block_px
+        for row in range(y // block, (y + self._size - 1) // block + 1):
+            for column in range(x // block, (x + self._size - 1) // block + 1):
+                if (plane, row, column) in self._blocks:
+                    top, left = row * block - y, column * block - x
+                    mask[max(top, 0) : max(top + block, 0), max(left, 0) : max(left + block, 0)] = True
+        return mask
+
+    def training(self, size: int) -> Batch:
+        """Random patches, flipped and turned, with held-out pixels left out of the likelihood."""
+        count, _, height, width = self._planes.shape
+        corners = [
+            (
+                int(self._rng.integers(count)),
+                int(self._rng.integers(height - self._size + 1)),
+                int(self._rng.integers(width - self._size + 1)),
+            )
+            for _ in range(size)
+        ]
+        return self._batch(corners, validation=False, turned=True)
+
+    def validation(self, at_most: int) -> Batch:
+        """Patches around held-out blocks; only the held-out pixels are counted."""
+        _, _, height, width = self._planes.shape
+        corners = []
+        for plane, row, column in list(self._blocks)[:at_most]:
+            y, x = ((cell * self.block_px + self.block_px // 2 - self._size // 2) for cell in (row, column))
+            corners.append((plane, int(np.clip(y, 0, height - self._size)), int(np.clip(x, 0, width - self._size))))
+        return self._batch(corners, validation=True, turned=False)
+
+    def visible(self, at_most: int) -> Batch:
+        """Patches at fixed places whose training pixels are counted, for the report."""
+        batch = self.validation(at_most)
+        return Batch(batch.values, batch.damaged, (1 - batch.damaged) * (1 - batch.counted), batch.channel)
+
+    def _batch(self, corners: list[tuple[int, int, int]], *, validation: bool, turned: bool) -> Batch:
+        values, damaged, counted = [], [], []
+        for plane, y, x in corners:
+            window = (slice(y, y + self._size), slice(x, x + self._size))
+            patch, lost = self._planes[plane][:, *window], self._damaged[plane][window]
+            held = self.held_out_mask(plane, y, x)
+            hidden = lost | self._blobs() if turned else lost
+            parts = [patch, hidden[None], ((held if validation else ~held) & ~lost)[None]]
+            if turned:
+                turns, flip = int(self._rng.integers(4)), bool(self._rng.integers(2))
+                parts = [np.rot90(part[..., ::-1] if flip else part, turns, axes=(-2, -1)) for part in parts]
+            for target, part in zip((values, damaged, counted), parts, strict=True):
+                target.append(part)
+        stacked = (np.ascontiguousarray(np.stack(parts), dtype=np.float32) for parts in (values, damaged, counted))
+        return Batch(*stacked, channel=self._channel[[plane for plane, _, _ in corners]])
+
+    def _blobs(self) -> NDArray[np.bool_]:
+        """Rectangles of up to `BLOB_MAX_PX` pixels in some patches, none in the others."""
+        hidden = np.zeros((self._size, self._size), dtype=bool)
+        if self._rng.random() < BLOB_SHARE:
+            for _ in range(int(self._rng.integers(1, 6))):
+                y, x = self._rng.integers(self._size, size=2)
+                height, width = self._rng.integers(1, BLOB_MAX_PX + 1, size=2)
+                hidden[y : y + height, x : x + width] = True
+        return hidden

@@ -1,0 +1,262 @@
+"""Tiles through a trained network: mean, standard deviation, samples, latent features."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from napari_vae_repair.errors import Cancelled
+from napari_vae_repair.image.tiles import Tile, plan_tiles
+from napari_vae_repair.vae.device import Device, memory_released, to_device
+from napari_vae_repair.vae.latent import Gaussian, Place, coordinate_noise
+from napari_vae_repair.vae.model import HierarchicalVAE
+from napari_vae_repair.vae.record import Model, ValueRange
+
+BLEND_PX = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """What the samples of one restoration say, in prepared units.
+
+    Attributes
+    ----------
+    mean, std : ndarray of float32
+        ``(N, C, Y, X)``; `std` is 0 with a single sample.
+    samples : ndarray of float32 or None
+        ``(samples, N, C, Y, X)`` where they were asked for.
+    """
+
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    samples: NDArray[np.float32] | None
+
+
+def predict_steps(
+    model: Model,
+    planes: NDArray[np.float32],
+    damaged: NDArray[np.bool_],
+    *,
+    samples: int,
+    keep_samples: bool,
+    seed: int,
+    tile_px: int,
+    device: Device,
+    should_stop: Callable[[], bool],
+) -> Generator[tuple[int, int], None, Posterior]:
+    """Draw posterior samples tile by tile.
+
+    Parameters
+    ----------
+    model : Model
+        Trained or loaded.
+    planes : ndarray of float32
+        ``(N, C, Y, X)`` prepared values, any Y and X.
+    damaged : ndarray of bool
+        ``(N, Y, X)``; filled by the network.
+    samples : int
+        How many samples the mean and the standard deviation are made of.
+    keep_samples : bool
+        Whether the samples are given back too (memory: ``samples`` times the image).
+    seed : int
+        Of the latent noise; the same seed gives the same samples for any tile size.
+    tile_px : int
+        Side of a tile, in pixels.
+    device : Device
+        Where to compute.
+    should_stop : callable
+        Polled before each layer of the network.
+
+    Yields
+    ------
+    tuple of int
+        Passes done, and in all.
+
+    Raises
+    ------
+    Cancelled
+        When `should_stop` says so.
+    DeviceMemoryError
+        If the device's memory is exhausted.
+    """
+    with memory_released(device), torch.no_grad():
+        network = on_device(model.network, device)
+        with _stopping_between_layers(network, should_stop):
+            height, width = planes.shape[2:]
+            tiles = _plan(network, height, width, tile_px)
+            posterior = _Accumulator(planes.shape, samples if keep_samples else 0)
+            done, in_all = 0, len(planes) * len(tiles) * samples
+            for index in range(len(planes)):
+                for tile in tiles:
+                    x, lost = _read(planes[index], damaged[index], tile, model.value_range, device)
+                    tally = _Tally()
+                    with device.precision():
+                        encoded = network.encode(x, lost)
+                    for sample in range(samples):
+                        place = Place(seed, index, sample, tile.read[0].start, tile.read[1].start)
+                        with device.precision():
+                            clean = network.decode(encoded, _noise_at(place)).clean
+                        drawn = _prepared_units(clean, tile, model.value_range)
+                        tally.add(drawn)
+                        posterior.add_sample(sample, index, tile, drawn)
+                        done += 1
+                        yield done, in_all
+                    posterior.add(index, tile, tally)
+            return posterior.result()
+    raise AssertionError("memory_released raises where it swallows")
+
+
+def latent_means(
+    model: Model, planes: NDArray[np.float32], damaged: NDArray[np.bool_], device: Device
+) -> tuple[NDArray[np.float32], ...]:
+    """Posterior means of each level as feature maps.
+
+    Parameters
+    ----------
+    model : Model
+        Trained or loaded.
+    planes : ndarray of float32
+        ``(N, C, Y, X)`` prepared values.
+    damaged : ndarray of bool
+        ``(N, Y, X)``.
+    device : Device
+        Where to compute, a whole plane at a time.
+
+    Returns
+    -------
+    tuple of ndarray of float32
+        For each level, finest first, ``(N, latents, Y / 2**(level+1), X / 2**(level+1))``, rounded up.
+    """
+    means: list[tuple[NDArray[np.float32], ...]] = []
+    with memory_released(device), torch.no_grad():
+        network = on_device(model.network, device)
+        for plane, lost in zip(planes, damaged, strict=True):
+            (tile,) = _plan(network, *plane.shape[1:], tile_px=max(plane.shape[1:]))
+            x, hidden = _read(plane, lost, tile, model.value_range, device)
+            with device.precision():
+                decoded = network.decode(network.encode(x, hidden), lambda level, posterior: None)
+            means.append(tuple(level[0].float().cpu().numpy() for level in decoded.means))
+    cut = [[-(-side // 2 ** (level + 1)) for side in planes.shape[2:]] for level in range(len(means[0]))]
+    return tuple(
+        np.stack([plane[level][:, : cut[level][0], : cut[level][1]] for plane in means]) for level in range(len(cut))
+    )
+
+
+def on_device(network: HierarchicalVAE, device: Device) -> HierarchicalVAE:
+    """The network where it is to run; a copy, so that the model itself stays on the CPU as it is."""
+    copied = copy.deepcopy(network)
+    to_device(copied, device)
+    return copied
+
+
+class _Tally:
+    """Running mean and variance over samples (Welford 1962)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: NDArray[np.float32] | None = None
+        self._squares: NDArray[np.float32] | None = None
+
+    def add(self, value: NDArray[np.float32]) -> None:
+        self.count += 1
+        if self.mean is None or self._squares is None:
+            self.mean, self._squares = value.copy(), np.zeros_like(value)
+            return
+        delta = value - self.mean
+        self.mean += delta / self.count
+        self._squares += delta * (value - self.mean)
+
+    @property
+    def variance(self) -> NDArray[np.float32]:
+        assert self._squares is not None
+        return self._squares / max(self.count - 1, 1)
+
+
+class _Accumulator:
+    """Weighted sums of tiles over the whole stack."""
+
+    def __init__(self, shape: tuple[int, ...], kept: int) -> None:
+        self._mean = np.zeros(shape, dtype=np.float32)
+        self._variance = np.zeros(shape, dtype=np.float32)
+        self._samples = np.zeros((kept, *shape), dtype=np.float32) if kept else None
+
+    def add_sample(self, sample: int, index: int, tile: Tile, drawn: NDArray[np.float32]) -> None:
+        if self._samples is not None:
+            _add(self._samples[sample, index], tile, drawn)
+
+    def add(self, index: int, tile: Tile, tally: _Tally) -> None:
+        assert tally.mean is not None
+        _add(self._mean[index], tile, tally.mean)
+        _add(self._variance[index], tile, tally.variance)
+
+    def result(self) -> Posterior:
+        np.sqrt(self._variance, out=self._variance)
+        return Posterior(self._mean, self._variance, self._samples)
+
+
+def _add(target: NDArray[np.float32], tile: Tile, values: NDArray[np.float32]) -> None:
+    """Weighted, into the part of the target that exists: the plan covers the padding as well."""
+    height, width = target.shape[1:]
+    rows, columns = (slice(part.start, min(part.stop, side)) for part, side in zip(tile.write, (height, width), strict=True))
+    size = (rows.stop - rows.start, columns.stop - columns.start)
+    if min(size) > 0:
+        target[:, rows, columns] += values[:, : size[0], : size[1]] * tile.weight[: size[0], : size[1]]
+
+
+def _plan(network: HierarchicalVAE, height: int, width: int, tile_px: int) -> list[Tile]:
+    padded = (-(-side // network.stride) * network.stride for side in (height, width))
+    return plan_tiles(*padded, tile_px=tile_px, halo_px=network.receptive_px, blend_px=BLEND_PX, stride=network.stride)
+
+
+def _read(
+    plane: NDArray[np.float32], lost: NDArray[np.bool_], tile: Tile, value_range: ValueRange, device: Device
+) -> tuple[Tensor, Tensor]:
+    """The tile's input in network units and its damage, ``(1, C, Y, X)`` and ``(1, 1, Y, X)``; mirrored past the image's end."""
+    rows, columns = tile.read
+    values, hidden = plane[:, rows, columns], lost[rows, columns]
+    missing = [(0, part.stop - part.start - side) for part, side in zip(tile.read, hidden.shape, strict=True)]
+    if any(after for _, after in missing):
+        values = np.pad(values, [(0, 0), *missing], mode="symmetric")
+        hidden = np.pad(hidden, missing, mode="symmetric")
+    x = torch.from_numpy(values * np.float32(value_range.scale) + np.float32(value_range.offset))[None]
+    damaged = torch.from_numpy(hidden.astype(np.float32))[None, None]
+    layout = torch.channels_last
+    return x.to(device.torch, memory_format=layout), damaged.to(device.torch, memory_format=layout)
+
+
+def _noise_at(place: Place) -> Callable[[int, Gaussian], Tensor]:
+    def noise(level: int, posterior: Gaussian) -> Tensor:
+        _, channels, height, width = posterior.mean.shape
+        drawn = coordinate_noise(place, level, (channels, height, width))
+        return torch.from_numpy(drawn)[None].to(posterior.mean.device)
+
+    return noise
+
+
+def _prepared_units(clean: Tensor, tile: Tile, value_range: ValueRange) -> NDArray[np.float32]:
+    """``(C, Y, X)`` of the tile's write window."""
+    cropped = clean[0, :, tile.crop[0], tile.crop[1]].float().cpu().numpy()
+    return ((cropped - np.float32(value_range.offset)) / np.float32(value_range.scale)).astype(np.float32)
+
+
+@contextlib.contextmanager
+def _stopping_between_layers(network: nn.Module, should_stop: Callable[[], bool]) -> Iterator[None]:
+    """A pass over a large tile takes seconds: look for a wish to stop before each layer."""
+
+    def look(module: nn.Module, inputs: object) -> None:
+        if should_stop():
+            raise Cancelled("restore")
+
+    hooks = [module.register_forward_pre_hook(look) for module in network.modules() if isinstance(module, nn.Conv2d)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,104 @@
+"""Records of a training run and of the model that it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_vae_repair.noise.record import NoiseModel
+from napari_vae_repair.settings import Settings
+from napari_vae_repair.vae.model import HierarchicalVAE
+
+COLLAPSE_NATS = 1e-3  # per pixel, over all levels: below it the latents say nothing about the image
+
+
+@dataclass(frozen=True, slots=True)
+class ValueRange:
+    """Prepared values that become -1 and 1 in the network.
+
+    Attributes
+    ----------
+    low, high : float
+        In prepared units, ``low < high``.
+    """
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, planes: NDArray[np.float32]) -> ValueRange:
+        """From the 0.5 and 99.5 percentiles, on a regular subsample of at most about a million pixels."""
+        step = max(1, int(np.sqrt(planes.size / 1e6)))
+        low, high = (float(value) for value in np.percentile(planes[..., ::step, ::step], [0.5, 99.5]))
+        if high - low <= 1e-6 * max(abs(low), abs(high)):
+            high = low + max(1e-6 * abs(low), 1.0)
+        return cls(low, high)
+
+    @property
+    def scale(self) -> float:
+        """Network units per prepared unit."""
+        return 2 / (self.high - self.low)
+
+    @property
+    def offset(self) -> float:
+        """Network value of a prepared 0."""
+        return -1 - self.low * self.scale
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What one training step measured, in nats per value of the patch.
+
+    Attributes
+    ----------
+    loss : float
+        What was minimised: nll plus the weighted KL with free bits.
+    nll : float
+        Negative log likelihood of the measured values, in network units.
+    kl : tuple of float
+        KL divergence of each level, finest first.
+    validation : float or None
+        Negative ELBO of the held-out pixels, after the last step of an epoch.
+    """
+
+    loss: float
+    nll: float
+    kl: tuple[float, ...]
+    validation: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A trained network with everything needed to use it on another image.
+
+    Attributes
+    ----------
+    network : HierarchicalVAE
+        On the CPU, in evaluation mode; never changed after training.
+    settings : Settings
+        With which it was trained.
+    value_range : ValueRange
+        Between prepared values and network units.
+    noise : tuple of NoiseModel
+        One for each channel of ``C`` of the training image, in prepared units.
+    chains : tuple of dict
+        The fitted preprocessing of each channel of the training image.
+    training : dict
+        Losses of each epoch, steps, seconds, device and the training image's name.
+    """
+
+    network: HierarchicalVAE
+    settings: Settings
+    value_range: ValueRange
+    noise: tuple[NoiseModel, ...]
+    chains: tuple[dict[str, Any], ...]
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the posterior collapsed onto the prior, so that the latents say nothing about the image."""
+        kl = self.training.get("kl")
+        return kl is not None and sum(kl) < COLLAPSE_NATS
