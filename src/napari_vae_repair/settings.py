@@ -173,7 +173,7 @@ class Network(_Frozen):
     """The size of the hierarchical VAE; level 0 is the finest, at half the image's resolution."""
 
     widths: tuple[int, ...] = Field((48, 64, 64), min_length=1, max_length=6, description="features of each level")
-    latents: tuple[int, ...] = Field((8, 8, 8), description="latent channels of each level")
+    latents: tuple[int, ...] = Field((4, 8, 8), description="latent channels of each level")
     blocks: int = Field(1, ge=1, le=8, description="residual blocks of each level, up and down")
 
     @model_validator(mode="after")
@@ -193,7 +193,7 @@ class Training(_Frozen):
     batch_size: int = Field(8, ge=1, le=1024)
     learning_rate: float = Field(2e-3, gt=0, le=1)
     kl_warmup: float = Field(0.1, ge=0, le=1, description="share of the run over which the KL weight rises to 1")
-    free_bits: float = Field(0.01, ge=0, description="KL in nats per latent value that costs nothing")
+    free_bits: float = Field(1e-3, ge=0, description="KL in nats per latent value that costs nothing")
     held_out: float = Field(0.05, gt=0, le=0.5, description="share of the area that leaves the loss, for validation")
 
 

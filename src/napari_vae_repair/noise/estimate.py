@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import convolve
 from scipy.optimize import nnls
 
+from napari_vae_repair.image.measured import measured_sample
 from napari_vae_repair.noise.record import NoiseModel
 
 BLOCK_PX = 8
@@ -45,7 +46,7 @@ def estimate_noise(planes: NDArray[np.float32], damaged: NDArray[np.bool_]) -> N
     Fails on texture without any flat region, and underestimates spatially correlated noise.
     """
     mean, variance = _block_statistics(planes, damaged)
-    low, high = np.percentile(planes[:: max(1, len(planes) // 8), :, ::3, ::3], [0.5, 99.5])
+    low, high = np.percentile(measured_sample(planes, damaged), [0.5, 99.5])
     floor = SMALLEST_NOISE * max(float(high - low), float(np.finfo(np.float32).eps) * max(abs(low), abs(high), 1.0))
     if mean.size < 4:
         return NoiseModel(0.0, floor)
@@ -67,7 +68,7 @@ def _block_statistics(planes: NDArray[np.float32], damaged: NDArray[np.bool_]) -
         for plane in planes[index]:
             rows = _centred_rows(height, MAX_PIXELS // width)
             values = plane[rows, :width]
-            lost = damaged[index][rows, :width] | _saturated(values)
+            lost = _saturated(values, damaged[index][rows, :width])
             # a high-pass value next to a lost pixel is lost too
             touched = convolve(lost.astype(np.uint8), np.ones((3, 3), np.uint8), mode="nearest") > 0
             usable = ~_blocks(touched).any(axis=1)
@@ -90,10 +91,11 @@ def _blocks(plane: NDArray[np.generic]) -> NDArray[np.generic]:
     return split.swapaxes(1, 2).reshape(-1, BLOCK_PX**2)
 
 
-def _saturated(values: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Pixels at the plane's smallest or largest value where at least one in a thousand shares it."""
-    lost = np.zeros(values.shape, dtype=bool)
-    for extreme in (values.min(), values.max()):
+def _saturated(values: NDArray[np.float32], damaged: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Damaged pixels, and those at the smallest or largest value where at least one in a thousand shares it."""
+    lost = damaged.copy()
+    measured = values[~damaged]
+    for extreme in (measured.min(), measured.max()) if measured.size else ():
         same = values == extreme
         if same.mean() > 1e-3:
             lost |= same

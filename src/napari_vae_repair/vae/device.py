@@ -112,11 +112,10 @@ def memory_released(device: Device) -> Iterator[None]:
     exhausted = False
     try:
         yield
-    except torch.OutOfMemoryError:
-        exhausted = True
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
+        error.__traceback__ = None  # its frames would keep the tensors alive
         exhausted = True
     finally:
         if device.torch.type == "cuda":
@@ -124,9 +123,9 @@ def memory_released(device: Device) -> Iterator[None]:
             torch.cuda.empty_cache()
         elif device.torch.type == "mps":
             torch.mps.empty_cache()
-    if exhausted:  # raised here so that no traceback keeps the tensors alive
+    if exhausted:
         raise DeviceMemoryError(
             f"The memory of {device.label} was exhausted.",
             "Training needs memory for a batch of patches, restoring for one tile.",
             "Lower tile_px or training.batch_size, close other programs, or choose device='cpu'.",
-        )
+        ) from None

@@ -119,12 +119,11 @@ class HierarchicalVAE(nn.Module):
         Parameters
         ----------
         x : Tensor
-            ``(B, C, Y, X)`` in network units, height and width multiples of `stride`.
+            ``(B, C, Y, X)`` in network units, damage filled in, height and width multiples of `stride`.
         damaged : Tensor
-            ``(B, 1, Y, X)`` float, 1 where nothing was measured; `x` is not looked at there.
+            ``(B, 1, Y, X)`` float, 1 where `x` was filled in.
         """
-        measured = x * (1 - damaged)
-        features = self.stem(functional.pixel_unshuffle(torch.cat([measured, damaged], dim=1), 2))
+        features = self.stem(functional.pixel_unshuffle(torch.cat([x, damaged], dim=1), 2))
         out = []
         for level, block in enumerate(self.up):
             features = block(features)

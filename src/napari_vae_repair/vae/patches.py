@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-BLOB_SHARE = 0.1  # of the patches lose blobs at the encoder, so that it learns to fill damage
+from napari_vae_repair.image.measured import fill_damage
+
+# share of the patches that lose blobs at the encoder, so that it learns to fill damage
+BLOB_SHARE, BLOB_SHARE_DAMAGED = 0.1, 0.5
 BLOB_MAX_PX = 12
 
 
@@ -18,9 +21,11 @@ class Batch:
     Attributes
     ----------
     values : ndarray of float32
-        ``(B, C, Y, X)`` prepared values.
+        ``(B, C, Y, X)`` prepared values, against which the likelihood is evaluated.
+    seen : ndarray of float32
+        The same as the encoder sees them: damaged and hidden pixels filled from their neighbours.
     damaged : ndarray of float32
-        ``(B, 1, Y, X)``; 1 = the encoder does not see the pixel.
+        ``(B, 1, Y, X)``; 1 = what the encoder sees there was filled in.
     counted : ndarray of float32
         ``(B, 1, Y, X)``; 1 = the pixel is in the likelihood.
     channel : ndarray of int64
@@ -28,6 +33,7 @@ class Batch:
     """
 
     values: NDArray[np.float32]
+    seen: NDArray[np.float32]
     damaged: NDArray[np.float32]
     counted: NDArray[np.float32]
     channel: NDArray[np.int64]
@@ -66,6 +72,7 @@ class PatchSource:
         self._planes, self._damaged, self._channel = planes, damaged, channel
         self._size = (min(patch_px, *planes.shape[2:]) // stride) * stride
         self._rng = np.random.default_rng(seed)
+        self._blob_share = BLOB_SHARE_DAMAGED if damaged.any() else BLOB_SHARE
         self.block_px = max(4, self._size // 4)
         self._blocks = self._choose_blocks(held_out)
 
@@ -114,30 +121,37 @@ class PatchSource:
     def visible(self, at_most: int) -> Batch:
         """Patches at fixed places whose training pixels are counted, for the report."""
         batch = self.validation(at_most)
-        return Batch(batch.values, batch.damaged, (1 - batch.damaged) * (1 - batch.counted), batch.channel)
+        return replace(batch, counted=(1 - batch.damaged) * (1 - batch.counted))
 
     def _batch(self, corners: list[tuple[int, int, int]], *, validation: bool, turned: bool) -> Batch:
-        values, damaged, counted = [], [], []
+        drawn: list[list[NDArray[np.generic]]] = []
         for plane, y, x in corners:
             window = (slice(y, y + self._size), slice(x, x + self._size))
             patch, lost = self._planes[plane][:, *window], self._damaged[plane][window]
             held = self.held_out_mask(plane, y, x)
             hidden = lost | self._blobs() if turned else lost
-            parts = [patch, hidden[None], ((held if validation else ~held) & ~lost)[None]]
+            seen = patch if hidden is lost or hidden.all() else _filled(patch, hidden)
+            parts = [patch, seen, hidden[None], ((held if validation else ~held) & ~lost)[None]]
             if turned:
                 turns, flip = int(self._rng.integers(4)), bool(self._rng.integers(2))
                 parts = [np.rot90(part[..., ::-1] if flip else part, turns, axes=(-2, -1)) for part in parts]
-            for target, part in zip((values, damaged, counted), parts, strict=True):
-                target.append(part)
-        stacked = (np.ascontiguousarray(np.stack(parts), dtype=np.float32) for parts in (values, damaged, counted))
+            drawn.append(parts)
+        stacked = (np.ascontiguousarray(np.stack(parts), dtype=np.float32) for parts in zip(*drawn, strict=True))
         return Batch(*stacked, channel=self._channel[[plane for plane, _, _ in corners]])
 
     def _blobs(self) -> NDArray[np.bool_]:
         """Rectangles of up to `BLOB_MAX_PX` pixels in some patches, none in the others."""
         hidden = np.zeros((self._size, self._size), dtype=bool)
-        if self._rng.random() < BLOB_SHARE:
+        if self._rng.random() < self._blob_share:
             for _ in range(int(self._rng.integers(1, 6))):
                 y, x = self._rng.integers(self._size, size=2)
                 height, width = self._rng.integers(1, BLOB_MAX_PX + 1, size=2)
                 hidden[y : y + height, x : x + width] = True
         return hidden
+
+
+def _filled(patch: NDArray[np.float32], hidden: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """A copy whose hidden pixels have the values of the nearest others."""
+    out = patch.copy()
+    fill_damage(out[None], hidden[None])
+    return out

@@ -12,7 +12,7 @@ from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.settings import Settings
 from napari_vae_repair.vae.model import HierarchicalVAE
 
-COLLAPSE_NATS = 1e-3  # per pixel, over all levels: below it the latents say nothing about the image
+COLLAPSE_NATS = 3e-3  # per value, over all levels: below it the latents say next to nothing about the image
 
 
 @dataclass(frozen=True, slots=True)

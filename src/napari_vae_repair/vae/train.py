@@ -60,6 +60,7 @@ class _OnDevice:
     """A batch as tensors, values in network units."""
 
     values: Tensor
+    seen: Tensor
     damaged: Tensor
     counted: Tensor
     channel: Tensor
@@ -175,8 +176,8 @@ def _initialise(
 
 
 def _to_device(batch: Batch, value_range: ValueRange, device: Device) -> _OnDevice:
-    values = torch.from_numpy(batch.values * np.float32(value_range.scale) + np.float32(value_range.offset))
-    tensors = (values, torch.from_numpy(batch.damaged), torch.from_numpy(batch.counted))
+    values, seen = (part * np.float32(value_range.scale) + np.float32(value_range.offset) for part in (batch.values, batch.seen))
+    tensors = (torch.from_numpy(part) for part in (values, seen, batch.damaged, batch.counted))
     moved = (tensor.to(device.torch, memory_format=torch.channels_last) for tensor in tensors)
     return _OnDevice(*moved, channel=torch.from_numpy(batch.channel).to(device.torch))
 
@@ -187,7 +188,7 @@ def _forward(network: HierarchicalVAE, batch: _OnDevice, device: Device, generat
         return torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
 
     with device.precision():
-        return network.decode(network.encode(batch.values, batch.damaged), noise)
+        return network.decode(network.encode(batch.seen, batch.damaged), noise)
 
 
 def _elbo_terms(decoded: Decoded, batch: _OnDevice, likelihood: PoissonGaussian) -> tuple[Tensor, list[Tensor]]:

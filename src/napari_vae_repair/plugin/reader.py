@@ -1,0 +1,127 @@
+"""The reader hook: opens an image and restores it with the settings from Preferences."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+EXTENSIONS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
+PLUGIN_NAME, WIDGET_NAME = "napari-vae-repair", "VAE Repair"
+TRIES, MILLISECONDS_BETWEEN = 100, 20
+
+LayerData = tuple[Any, dict[str, Any], str]
+PathOrPaths = str | Path | Sequence[str | Path]
+
+
+def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[LayerData]] | None:
+    """The function that reads `path`, or None where its name is not that of an image; never raises, opens nothing."""
+    paths = _listed(path)
+    if not paths or not all(isinstance(one, str | Path) and str(one).lower().endswith(EXTENSIONS) for one in paths):
+        return None
+    return read_and_restore
+
+
+def read_and_restore(path: PathOrPaths) -> list[LayerData]:
+    """Layers of an image file; with a viewer the restoration follows in a worker, without one it is done here.
+
+    Returns
+    -------
+    list of layer data tuples
+        In a viewer the image alone, at once; without one the image, ``NAME restored`` and ``NAME residual``.
+        Files that this plugin wrote open as the layers they hold, and nothing is restored.
+
+    Raises
+    ------
+    ImageFileError
+        A file cannot be read.
+    InputError
+        Several files were to be stacked and do not have one shape.
+    VaeRepairError
+        Without a viewer: whatever keeps the image from being restored.
+    """
+    from napari_vae_repair.image.files import is_restored_file, read_layers
+    from napari_vae_repair.plugin.layer_files import from_stored, image_layer
+
+    paths = _listed(path)
+    if len(paths) == 1 and is_restored_file(paths[0]):
+        return [from_stored(stored) for stored in read_layers(paths[0])]
+    layer = image_layer(_read(paths))
+    viewer = _viewer()
+    if viewer is None:
+        return _restored_here(layer)
+    _restore_when_inserted(viewer, layer[0])
+    return [layer]
+
+
+def _listed(path: PathOrPaths) -> list[Any]:
+    return list(path) if isinstance(path, list | tuple) else [path]
+
+
+def _read(paths: list[Any]) -> Any:
+    """One image, or several of one shape as a stack along T."""
+    import numpy as np
+
+    from napari_vae_repair.errors import InputError
+    from napari_vae_repair.image.files import read_image
+    from napari_vae_repair.image.record import Image
+
+    images = [read_image(path) for path in paths]
+    first = images[0]
+    if len(images) == 1:
+        return first
+    shapes = {(image.pixels.shape, image.axes) for image in images}
+    if len(shapes) > 1 or "T" in first.axes:
+        raise InputError(
+            f"The files to be stacked hold {', '.join(f'{axes} {shape}' for shape, axes in sorted(shapes))}.",
+            "A stack needs images of one shape, without a time axis of their own.",
+            "Open them one by one.",
+        )
+    pixels = np.stack([image.pixels for image in images])
+    return Image(pixels, "T" + first.axes, name=first.name, pixel_size_um=first.pixel_size_um)
+
+
+def _viewer() -> Any:
+    """The viewer that is open, without importing napari where it is not running."""
+    if "napari" not in sys.modules:
+        return None
+    from napari import current_viewer
+
+    return current_viewer()
+
+
+def _restored_here(layer: LayerData) -> list[LayerData]:
+    from napari_vae_repair.plugin.layer_files import snapshot_of
+    from napari_vae_repair.plugin.layers import METADATA_KEY, result_layers
+    from napari_vae_repair.plugin.preferences import read_preferences
+    from napari_vae_repair.plugin.worker import import_pipeline
+
+    source = snapshot_of(layer[0], layer[1])
+    restore_steps, _ = import_pipeline()
+    steps = restore_steps(source.read(), read_preferences())
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            results = {data[1]["metadata"][METADATA_KEY]["role"]: data for data in result_layers(end.value, source)}
+            return [layer, results["restored"], results["residual"]]
+
+
+def _restore_when_inserted(viewer: Any, pixels: Any, tries: int = TRIES) -> None:
+    """Dock the widget and start it on the layer that holds `pixels`, once napari has inserted that layer.
+
+    napari inserts it after this reader has returned, and handles events in between; when it never does
+    (the reader was called by other code than the viewer's), nothing happens.
+    """
+    from qtpy.QtCore import QTimer
+
+    def look(left: int) -> None:
+        layer = next((layer for layer in viewer.layers if getattr(layer, "data", None) is pixels), None)
+        if layer is not None:
+            _, widget = viewer.window.add_plugin_dock_widget(PLUGIN_NAME, WIDGET_NAME)
+            widget.start_later(layer)
+        elif left > 0:
+            QTimer.singleShot(MILLISECONDS_BETWEEN, lambda: look(left - 1))
+
+    QTimer.singleShot(0, lambda: look(tries))

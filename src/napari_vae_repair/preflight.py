@@ -1,0 +1,144 @@
+"""Everything about a command line that can be checked before a training of minutes or hours begins."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_vae_repair.errors import ImageFileError, InputError, VaeRepairError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_vae_repair.image.record import Image
+    from napari_vae_repair.settings import Settings
+
+
+class UsageError(VaeRepairError):
+    """The command line cannot be carried out, whatever the files hold."""
+
+
+def settings_from(args: argparse.Namespace) -> Settings:
+    """The settings of a command line; options that were not given keep their defaults."""
+    from napari_vae_repair.settings import make_settings
+
+    names = ("epochs", "samples", "preset", "chain", "model", "device", "seed")
+    changes = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
+    for item in getattr(args, "set", []):
+        name, equals, text = item.partition("=")
+        *parents, last = name.strip().split(".")
+        place: Any = changes
+        for parent in parents:
+            place = place.setdefault(parent, {}) if isinstance(place, dict) else place
+        if not equals or not isinstance(place, dict):
+            raise UsageError(
+                f"--set {item} cannot be read.",
+                "NAME=VALUE is needed, with dots in the names of inner settings.",
+                "Write it as in --set training.batch_size=4.",
+            )
+        place[last] = _value(text)
+    return make_settings(None, **changes)
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def check_paths(args: argparse.Namespace, settings: Settings) -> list[str]:
+    """The files to be written, after checking that inputs are there and that nothing is written over them."""
+    model = None if settings.model == "scratch" else settings.model
+    inputs = [path for path in (args.input, args.mask, args.reference, model) if path is not None]
+    for path in inputs:
+        check_exists(path)
+    given = (args.output, args.residual, args.std, args.save_model, args.report)
+    outputs = [path for path in given if path is not None]
+    taken = {os.path.realpath(path) for path in inputs}
+    for path in outputs:
+        if os.path.realpath(path) in taken:
+            raise UsageError(
+                f"{path} would be written over an input or over another output.",
+                "Each file that is written needs a path of its own.",
+                "Give it another name.",
+            )
+        taken.add(os.path.realpath(path))
+    return outputs
+
+
+def check_exists(path: str) -> None:
+    """Raise `UsageError` unless the path is that of a file."""
+    if not Path(path).is_file():
+        found = "a folder" if Path(path).is_dir() else "not there"
+        raise UsageError(f"{path} is {found}.", "The path of an existing file is needed.", "Check the path.")
+
+
+def _model_settings(settings: Settings) -> Settings:
+    """The settings whose chain will run: those of the loaded model, if there is one."""
+    if settings.model == "scratch":
+        return settings
+    from napari_vae_repair.settings import make_settings
+    from napari_vae_repair.vae.checkpoint import read_header
+
+    return make_settings(None, **read_header(settings.model).get("settings", {}))
+
+
+def check_formats(args: argparse.Namespace, image: Image, settings: Settings) -> None:
+    """Raise `UsageError` for files whose type could not hold the results."""
+    from napari_vae_repair.image.files import check_format
+    from napari_vae_repair.image.steps import is_invertible
+
+    in_source_units = all(is_invertible(step) for step in _model_settings(settings).steps)
+    floats_only = "Write a .tif file: residuals and standard deviations are stored as floats."
+    for path, dtype, remedy in (
+        (args.output, output_dtype(args.dtype, image, in_source_units), None),
+        (args.residual, float_dtype(args), floats_only),
+        (args.std, float_dtype(args), floats_only),
+    ):
+        try:
+            if path is not None:
+                check_format(path, image.axes, dtype)
+        except ImageFileError as error:
+            raise UsageError(error.received, error.allowed, remedy or error.remedy) from error
+
+
+def output_dtype(chosen: str | None, image: Image, in_source_units: bool) -> str:
+    """Integers and bool get their dtype back; floats, and values in other units, stay float32."""
+    if chosen is not None:
+        return chosen
+    return image.pixels.dtype.str if in_source_units and image.pixels.dtype.kind in "bui" else "float32"
+
+
+def float_dtype(args: argparse.Namespace) -> str:
+    """An integer --dtype would cut off the residual below zero: it holds for OUTPUT alone."""
+    return str(args.dtype) if str(args.dtype).startswith("float") else "float32"
+
+
+def read_mask(path: str, axes: str | None) -> NDArray[np.bool_]:
+    """True where a file is not zero in any colour; alpha does not count."""
+    import numpy as np
+
+    from napari_vae_repair.image.files import read_image
+
+    image = read_image(path, None if axes is None else axes.replace("S", ""))
+    marked = image.pixels != 0
+    return np.asarray(marked[..., :3].any(axis=-1) if image.is_colour else marked)
+
+
+def read_reference(path: str, axes: str | None, image: Image) -> NDArray[np.generic]:
+    """The true image; raises `InputError` when it is of another shape."""
+    from napari_vae_repair.image.files import read_image
+
+    reference = read_image(path, axes)
+    if reference.pixels.shape != image.pixels.shape:
+        raise InputError(
+            f"The reference {path} has shape {reference.pixels.shape}.",
+            f"It must have the input's shape, {image.pixels.shape}.",
+            "Crop one to the other, or leave --reference out.",
+        )
+    return reference.pixels
