@@ -14,7 +14,7 @@ from skimage.data import camera
 from napari_vae_repair.settings import Settings, make_settings
 
 if TYPE_CHECKING:
-    from napari_vae_repair.pipeline import Restoration
+    from napari_vae_repair.restoration import Restoration
     from napari_vae_repair.vae.record import Model
 
 

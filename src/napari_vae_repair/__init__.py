@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_vae_repair.pipeline import Restoration, encode, restore
+    from napari_vae_repair.pipeline import encode, restore
+    from napari_vae_repair.restoration import Restoration
     from napari_vae_repair.settings import Settings
     from napari_vae_repair.vae.checkpoint import load_model
 
@@ -17,7 +18,7 @@ __version__ = "0.1.0"
 __all__ = ["Restoration", "Settings", "encode", "load_model", "restore"]
 
 _HOME = {
-    "Restoration": "pipeline",
+    "Restoration": "restoration",
     "Settings": "settings",
     "encode": "pipeline",
     "load_model": "vae.checkpoint",

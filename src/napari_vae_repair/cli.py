@@ -30,7 +30,8 @@ from napari_vae_repair.terminal import PROGRAM, ProgressLine, tell, told_warning
 
 if TYPE_CHECKING:
     from napari_vae_repair.image.record import Image
-    from napari_vae_repair.pipeline import Progress, Restoration
+    from napari_vae_repair.pipeline import Progress
+    from napari_vae_repair.restoration import Restoration
     from napari_vae_repair.settings import Settings
 
 EXIT_FAILED, EXIT_USAGE = 1, 2

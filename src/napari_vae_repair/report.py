@@ -73,12 +73,15 @@ class Report:
         """A summary of a few lines."""
         units = "in the image's units" if self.noise_in_source_units else "in prepared units"
         lines = [
-            f"noise {noise.source}: gain {noise.gain:.4g}, read noise {noise.read_noise:.4g} at {noise.offset:.4g} ({units})"
+            f"noise {noise.source}: gain {noise.gain:.4g}, "
+            f"read noise {noise.read_noise:.4g} at {noise.offset:.4g} ({units})"
             for noise in self.noise
         ]
         if "held_out" in self.reconstruction:
             held, seen = self.reconstruction["held_out"], self.reconstruction["training"]
-            lines.append(f"reconstruction PSNR {seen['psnr']:.2f} dB on training pixels, {held['psnr']:.2f} dB on held-out ones")
+            lines.append(
+                f"reconstruction PSNR {seen['psnr']:.2f} dB on training pixels, {held['psnr']:.2f} dB on held-out ones"
+            )
         if self.against_reference is not None:
             restored, prepared = self.against_reference["restored"], self.against_reference["prepared"]
             lines.append(
@@ -86,7 +89,15 @@ class Report:
                 f"SSIM {prepared['ssim']:.3f} -> {restored['ssim']:.3f}"
             )
         along_x, along_y = self.residual_correlation
-        lines.append(f"residual: std {self.residual_std:.4g}, correlation {along_x:+.2f} along x, {along_y:+.2f} along y")
-        lines.append("result in the image's own units" if self.in_source_units else f"result in the units after '{self.inverted_to}'")
-        lines.append(", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in self.seconds.items()) + f" on {self.device}")
+        lines.append(
+            f"residual: std {self.residual_std:.4g}, correlation {along_x:+.2f} along x, {along_y:+.2f} along y"
+        )
+        lines.append(
+            "result in the image's own units"
+            if self.in_source_units
+            else f"result in the units after '{self.inverted_to}'"
+        )
+        lines.append(
+            ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in self.seconds.items()) + f" on {self.device}"
+        )
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from napari_vae_repair.errors import SettingsError
 
-
 _T = TypeVar("_T")
 
 
@@ -83,9 +82,14 @@ class Denoise(_Frozen):
 
     step: Literal["denoise"] = "denoise"
     method: Literal["median", "gaussian", "bilateral", "tv", "wavelet", "nlm"] = "gaussian"
-    sigma: float = Field(1.0, gt=0, le=50, description="median and Gaussian: radius, in pixels; bilateral: its spatial sigma")
+    sigma: float = Field(
+        1.0, gt=0, le=50, description="median and Gaussian: radius, in pixels; bilateral: its spatial sigma"
+    )
     strength: float = Field(
-        0.05, gt=0, le=10, description="TV, NLM, bilateral, wavelet: share of the values' standard deviation that is smoothed"
+        0.05,
+        gt=0,
+        le=10,
+        description="TV, NLM, bilateral, wavelet: share of the values' standard deviation that is smoothed",
     )
 
 
@@ -124,7 +128,17 @@ class Stabilise(_Frozen):
 
 
 Step = Annotated[
-    Float32 | Grey | ClipNegative | Normalise | Equalise | Contrast | Square | Denoise | NoiseStrength | Segment | Stabilise,
+    Float32
+    | Grey
+    | ClipNegative
+    | Normalise
+    | Equalise
+    | Contrast
+    | Square
+    | Denoise
+    | NoiseStrength
+    | Segment
+    | Stabilise,
     Field(discriminator="step"),
 ]
 STEP_TYPES: dict[str, type[BaseModel]] = {
@@ -179,7 +193,9 @@ class Network(_Frozen):
     @model_validator(mode="after")
     def _same_levels(self) -> Network:
         if len(self.widths) != len(self.latents):
-            raise ValueError(f"widths has {len(self.widths)} levels and latents {len(self.latents)}: give one entry a level to each")
+            raise ValueError(
+                f"widths has {len(self.widths)} levels and latents {len(self.latents)}: give one entry a level to each"
+            )
         if min(*self.widths, *self.latents, 1024) < 1 or max(*self.widths, *self.latents) > 1024:
             raise ValueError("widths and latents must lie between 1 and 1024")
         return self
@@ -188,7 +204,9 @@ class Network(_Frozen):
 class Training(_Frozen):
     """How a model is trained from scratch."""
 
-    patches_per_epoch: int = Field(256, ge=1, le=10**6, description="an epoch is this many patches, whatever the layer's size")
+    patches_per_epoch: int = Field(
+        256, ge=1, le=10**6, description="an epoch is this many patches, whatever the layer's size"
+    )
     patch_px: int = Field(64, ge=8, le=1024, description="side of a patch, in pixels")
     batch_size: int = Field(8, ge=1, le=1024)
     learning_rate: float = Field(2e-3, gt=0, le=1)
@@ -204,7 +222,9 @@ class Settings(_Frozen):
     """Everything that decides a restoration; with the same settings and pixels, the same result."""
 
     preset: Literal["standard", "classic"] = "standard"
-    chain: tuple[Step, ...] | None = Field(None, description="the preprocessing steps in their order; None = the preset's")
+    chain: tuple[Step, ...] | None = Field(
+        None, description="the preprocessing steps in their order; None = the preset's"
+    )
     model: str = Field("scratch", description='"scratch" trains on the image; else the path of a saved model')
     epochs: int = Field(50, ge=1, le=100_000)
     samples: int = Field(16, ge=1, le=1000, description="posterior samples whose mean is the restored image")
@@ -238,9 +258,13 @@ def make_settings(settings: Settings | None = None, **changes: Any) -> Settings:
     """
     for name in changes:
         if name not in Settings.model_fields:
-            near = difflib.get_close_matches(name, Settings.model_fields, n=3, cutoff=0.4) or list(Settings.model_fields)
+            near = difflib.get_close_matches(name, Settings.model_fields, n=3, cutoff=0.4) or list(
+                Settings.model_fields
+            )
             raise SettingsError(
-                f"There is no setting {name!r}.", f"Near names: {', '.join(near)}.", "Correct the name; Settings.model_fields lists them all."
+                f"There is no setting {name!r}.",
+                f"Near names: {', '.join(near)}.",
+                "Correct the name; Settings.model_fields lists them all.",
             )
     if isinstance(changes.get("chain"), str):
         changes["chain"] = parse_chain(changes["chain"])

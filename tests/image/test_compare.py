@@ -12,6 +12,7 @@ from napari_vae_repair.image.compare import compare_planes, residual_correlation
 
 def test_psnr_and_ssim_are_those_of_scikit_image(photo: np.ndarray, noisy: np.ndarray) -> None:
     found = compare_planes(noisy[None, None], photo[None, None])
+    photo, noisy = photo.astype(np.float64), noisy.astype(np.float64)
     span = float(np.ptp(photo))
     assert found["psnr"] == pytest.approx(peak_signal_noise_ratio(photo, noisy, data_range=span), abs=1e-3)
     assert found["ssim"] == pytest.approx(structural_similarity(photo, noisy, data_range=span), abs=1e-4)

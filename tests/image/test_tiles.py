@@ -13,9 +13,16 @@ sides = st.integers(1, 40)
 
 @settings(max_examples=150, deadline=None)
 @given(
-    rows=sides, columns=sides, stride=st.sampled_from([2, 8, 16]), tile=st.integers(16, 100), halo=st.integers(0, 40), blend=st.integers(0, 16)
+    rows=sides,
+    columns=sides,
+    stride=st.sampled_from([2, 8, 16]),
+    tile=st.integers(16, 100),
+    halo=st.integers(0, 40),
+    blend=st.integers(0, 16),
 )
-def test_weights_add_up_to_one_and_windows_fit(rows: int, columns: int, stride: int, tile: int, halo: int, blend: int) -> None:
+def test_weights_add_up_to_one_and_windows_fit(
+    rows: int, columns: int, stride: int, tile: int, halo: int, blend: int
+) -> None:
     height, width = rows * stride, columns * stride
     total = np.zeros((height, width))
     for one in plan_tiles(height, width, tile_px=tile, halo_px=halo, blend_px=blend, stride=stride):

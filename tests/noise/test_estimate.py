@@ -15,7 +15,7 @@ def undamaged(planes: np.ndarray) -> np.ndarray:
     return np.zeros((planes.shape[0], *planes.shape[2:]), dtype=bool)
 
 
-def photo(image: np.ndarray = camera()) -> np.ndarray:
+def photo(image: np.ndarray) -> np.ndarray:
     return image.astype(np.float32) / 255
 
 
@@ -40,7 +40,7 @@ def test_gaussian_noise_on_a_photo(image: np.ndarray, std: float) -> None:
 
 @pytest.mark.parametrize("photons", [20, 100])
 def test_poisson_gaussian_noise_on_a_photo(photons: float) -> None:
-    clean, gain, read_noise = photo(), 1 / photons, 0.02
+    clean, gain, read_noise = photo(camera()), 1 / photons, 0.02
     rng = np.random.default_rng(2)
     noisy = as_planes(rng.poisson(clean * photons) * gain + rng.normal(0, read_noise, clean.shape))
     found = estimate_noise(noisy, undamaged(noisy))
@@ -51,17 +51,19 @@ def test_poisson_gaussian_noise_on_a_photo(photons: float) -> None:
 
 
 def test_damage_has_no_influence() -> None:
-    clean = photo()
+    clean = photo(camera())
     noisy = as_planes(clean + np.random.default_rng(3).normal(0, 0.05, clean.shape))
     damaged = undamaged(noisy)
     damaged[:, 100:200, 50:300] = True
     spoiled = noisy.copy()
     spoiled[:, :, 100:200, 50:300] = 50 * np.random.default_rng(4).standard_normal((100, 250))
-    assert estimate_noise(spoiled, damaged).read_noise == pytest.approx(estimate_noise(noisy, damaged).read_noise, rel=1e-6)
+    assert estimate_noise(spoiled, damaged).read_noise == pytest.approx(
+        estimate_noise(noisy, damaged).read_noise, rel=1e-6
+    )
 
 
 def test_saturated_regions_do_not_hide_the_noise() -> None:
-    clean = np.clip(photo() * 2 - 0.5, 0, 1)
+    clean = np.clip(photo(camera()) * 2 - 0.5, 0, 1)
     noisy = as_planes(np.clip(clean + np.random.default_rng(5).normal(0, 0.08, clean.shape), 0, 1))
     found = estimate_noise(noisy, undamaged(noisy))
     assert np.sqrt(found.variance(np.array(0.5))) == pytest.approx(0.08, rel=0.2)

@@ -25,7 +25,9 @@ def test_learning_finds_the_noise_of_a_known_scene() -> None:
     rng = np.random.default_rng(1)
     clean = torch.tensor(rng.uniform(0, 1, (1, 1, 100, 100)), dtype=torch.float32)
     truth = NoiseModel(0.04, 0.1)
-    observed = clean + torch.tensor(np.sqrt(truth.variance(clean.numpy())) * rng.standard_normal(clean.shape), dtype=torch.float32)
+    observed = clean + torch.tensor(
+        np.sqrt(truth.variance(clean.numpy())) * rng.standard_normal(clean.shape), dtype=torch.float32
+    )
     likelihood = PoissonGaussian((NoiseModel(0.005, 0.4),), learned=True)
     optimiser = torch.optim.Adam(likelihood.parameters(), lr=0.05)
     for _ in range(300):

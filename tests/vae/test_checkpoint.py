@@ -41,7 +41,10 @@ def test_everything_but_the_weights_comes_back_too(model: Model, saved: Path) ->
 
 
 def test_the_header_is_read_without_torch(saved: Path) -> None:
-    code = f"from napari_vae_repair.vae.checkpoint import read_header; import sys; print(read_header({str(saved)!r})['format_version'], 'torch' in sys.modules)"
+    code = (
+        "import sys; from napari_vae_repair.vae.checkpoint import read_header; "
+        f"print(read_header({str(saved)!r})['format_version'], 'torch' in sys.modules)"
+    )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.split() == ["1", "False"]
 
@@ -62,7 +65,10 @@ BROKEN = {
     "cut within the header": (lambda path: path.write_bytes(path.read_bytes()[:100]), "no model of this package"),
     "huge header": (lambda path: path.write_bytes(b"\xff" * 8 + b"{}"), "no model of this package"),
     "pickle": (lambda path: path.write_bytes(b"\x80\x04\x95" + b"a" * 50), "no model of this package"),
-    "of another program": (lambda path: save_file({"a": load_model(path).network.top}, path), "no model of this package"),
+    "of another program": (
+        lambda path: save_file({"a": load_model(path).network.top}, path),
+        "no model of this package",
+    ),
     "of a later format": (lambda path: rewritten(path, format_version=99), "pip install -U"),
     "of no version": (lambda path: rewritten(path, format_version="x"), "format version x"),
     "unknown setting": (lambda path: rewritten(path, settings={"colour": 1}), "damaged"),

@@ -37,7 +37,11 @@ def test_mps_elsewhere_is_an_error() -> None:
 
 
 def test_bfloat16_is_chosen_only_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    for features, expected in (({"avx512_bf16": True}, torch.bfloat16), ({"amx_bf16": True}, torch.bfloat16), ({}, None)):
+    for features, expected in (
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({}, None),
+    ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda features=features: features, raising=False)
         assert choose_device("cpu").autocast is expected
 

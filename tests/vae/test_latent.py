@@ -40,7 +40,9 @@ def test_two_windows_agree_where_they_overlap(level: int) -> None:
     assert np.array_equal(part, whole[:, 40:90, 56:116])
 
 
-@pytest.mark.parametrize("other", [Place(8, 3, 1, 0, 0), Place(7, 4, 1, 0, 0), Place(7, 3, 2, 0, 0)], ids=["seed", "plane", "sample"])
+@pytest.mark.parametrize(
+    "other", [Place(8, 3, 1, 0, 0), Place(7, 4, 1, 0, 0), Place(7, 3, 2, 0, 0)], ids=["seed", "plane", "sample"]
+)
 def test_noise_differs_by_seed_plane_and_sample(other: Place) -> None:
     a, b = (coordinate_noise(place, 0, (1, 64, 64)) for place in (Place(7, 3, 1, 0, 0), other))
     assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.06

@@ -27,7 +27,9 @@ def test_shapes(settings: Network, channels: int) -> None:
     network = HierarchicalVAE(channels, settings)
     height, width = 2 * network.stride, 3 * network.stride
     x = torch.randn(2, channels, height, width)
-    decoded = network.decode(network.encode(x, torch.zeros(2, 1, height, width)), lambda level, q: torch.randn_like(q.mean))
+    decoded = network.decode(
+        network.encode(x, torch.zeros(2, 1, height, width)), lambda level, q: torch.randn_like(q.mean)
+    )
     assert decoded.clean.shape == x.shape
     for level, (kl, mean) in enumerate(zip(decoded.kl, decoded.means, strict=True)):
         scale = 2 ** (level + 1)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from napari_vae_repair.errors import Cancelled
-from napari_vae_repair.pipeline import Restoration, encode, restore
+from napari_vae_repair.pipeline import encode, restore
+from napari_vae_repair.restoration import Restoration
 from napari_vae_repair.settings import Settings
 from napari_vae_repair.vae.record import Model
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from napari_vae_repair.errors import Cancelled, RepairWarning, TrainingError
-from napari_vae_repair.pipeline import Progress, Restoration, restore
+from napari_vae_repair.pipeline import Progress, restore
+from napari_vae_repair.restoration import Restoration
 from napari_vae_repair.settings import Settings, make_settings
 from napari_vae_repair.vae import train as training
 from napari_vae_repair.vae.record import Model
@@ -81,12 +82,14 @@ def test_a_collapsed_posterior_is_told(tiny: Settings) -> None:
     noise = np.random.default_rng(0).normal(0, 1, (64, 64))
     given = {"kind": "given", "read_noise": 30.0}
     with pytest.warns(RepairWarning, match="collapsed"):
-        result = restore(noise, tiny, noise=given, epochs=12)
+        result = restore(noise, tiny, noise=given, epochs=30)
     assert result.report.collapsed
     assert any("collapsed" in note for note in result.report.notes)
 
 
-def test_a_loss_that_is_not_finite_is_an_error(noisy: np.ndarray, tiny: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_not_finite_is_an_error(
+    noisy: np.ndarray, tiny: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(training, "_free_bits", lambda decoded, free_bits: decoded.clean.sum() * float("nan"))
     with pytest.raises(TrainingError, match="loss became nan"):
         restore(noisy, tiny)
@@ -99,7 +102,9 @@ def test_learned_noise_moves_towards_the_truth(noisy: np.ndarray, tiny: Settings
 
 
 def test_given_noise_is_used_in_the_images_units(noisy: np.ndarray, tiny: Settings) -> None:
-    given = restore(noisy, tiny, noise={"kind": "given", "gain": 2.0, "read_noise": 90.0, "offset": 10.0}).report.noise[0]
+    given = restore(noisy, tiny, noise={"kind": "given", "gain": 2.0, "read_noise": 90.0, "offset": 10.0}).report.noise[
+        0
+    ]
     assert (given.gain, given.read_noise, given.offset) == pytest.approx((2.0, 90.0, 10.0), rel=1e-3)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_vae_repair.errors import InputError
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _LEADING = "ITZ"  # names for the unnamed leading axes of an array, the last ones used first
 _FREE_LETTERS = "ZTIKLMNOPQUVW"  # names of a layer's unnamed leading dimensions, the last of them first
@@ -94,7 +97,7 @@ class Layout:
         """Number of entries along ``C``; 1 without it."""
         return self.shape[self.axes.index("C")] if "C" in self.axes else 1
 
-    def to_planes(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+    def to_planes(self, array: NDArray[_Scalar]) -> NDArray[_Scalar]:
         """Planes ``(N, C, Y, X)``; N runs over the stack with ``C`` slowest, C is 1 or the colour samples.
 
         A view where numpy can give one.
@@ -108,7 +111,7 @@ class Layout:
             return np.moveaxis(moved.reshape(-1, height, width, self.shape[-1]), -1, 1)
         return moved.reshape(-1, 1, height, width)
 
-    def from_planes(self, planes: NDArray[np.generic]) -> NDArray[np.generic]:
+    def from_planes(self, planes: NDArray[_Scalar]) -> NDArray[_Scalar]:
         """The array in its own axes order; colour samples become the last axis, one sample drops it."""
         stack_shape = [self.shape[self.axes.index(a)] for a in self._stack]
         height, width = spatial_shape(self.shape, self.axes)

@@ -13,7 +13,7 @@ def psnr(mse: float, value_range: float) -> float:
 
 
 def compare_planes(
-    image: NDArray[np.float32], reference: NDArray[np.float32], damaged: NDArray[np.bool_] | None = None
+    image: NDArray[np.floating], reference: NDArray[np.floating], damaged: NDArray[np.bool_] | None = None
 ) -> dict[str, float]:
     """Error of an image against a reference in the same units.
 
@@ -31,16 +31,18 @@ def compare_planes(
         planes), with the reference's range as peak.
     """
     counted = np.ones(image.shape, dtype=bool) if damaged is None else np.broadcast_to(~damaged[:, None], image.shape)
-    value_range = float(reference.max() - reference.min()) or 1.0
-    mse = float(np.mean((image[counted].astype(np.float64) - reference[counted]) ** 2))
+    value_range = float(reference.max()) - float(reference.min()) or 1.0
+    # in units of the range, since the squares of very large or small values leave float32
+    image, reference = (planes.astype(np.float64) / value_range for planes in (image, reference))
+    mse = float(np.mean((image[counted] - reference[counted]) ** 2))
     side = min(7, min(image.shape[2:]) // 2 * 2 - 1)
     ssim = np.mean(
         [
-            structural_similarity(a, b, data_range=value_range, channel_axis=0, win_size=side)
+            structural_similarity(a, b, data_range=1.0, channel_axis=0, win_size=side)
             for a, b in zip(image, reference, strict=True)
         ]
     )
-    return {"mse": mse, "psnr": psnr(mse, value_range), "ssim": float(ssim)}
+    return {"mse": mse * value_range**2, "psnr": psnr(mse, 1.0), "ssim": float(ssim)}
 
 
 def residual_correlation(residual: NDArray[np.float32], damaged: NDArray[np.bool_]) -> tuple[float, float]:

@@ -65,12 +65,10 @@ class Image:
     @property
     def damaged(self) -> NDArray[np.bool_]:
         """Pixels that carry no measurement: masked, NaN or infinite; shape of `pixels` without ``S``."""
+        lost = np.zeros(self.pixels.shape[: -1 if self.is_colour else None], dtype=bool)
         if self.pixels.dtype.kind == "f":
-            lost = ~np.isfinite(self.pixels)
-            if self.is_colour:
-                lost = lost.any(axis=-1)
-        else:
-            lost = np.zeros(self.pixels.shape[: -1 if self.is_colour else None], dtype=bool)
+            missing = ~np.isfinite(self.pixels)
+            lost |= missing.any(axis=-1) if self.is_colour else missing
         if self.mask is not None:
             lost |= self.mask
         return lost

@@ -64,7 +64,9 @@ def plan_tiles(height: int, width: int, *, tile_px: int, halo_px: int, blend_px:
     return tiles
 
 
-def _plan_axis(length: int, tile_px: int, halo_px: int, blend_px: int, stride: int) -> list[tuple[slice, slice, NDArray[np.float32]]]:
+def _plan_axis(
+    length: int, tile_px: int, halo_px: int, blend_px: int, stride: int
+) -> list[tuple[slice, slice, NDArray[np.float32]]]:
     tile, halo = (-(-size // stride) * stride for size in (tile_px, halo_px))
     half = min(blend_px, tile) // 2
     margin = halo + -(-half // stride) * stride

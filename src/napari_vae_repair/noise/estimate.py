@@ -23,7 +23,9 @@ QUIET_SHARE = 0.3  # quantile of the block variances of one brightness that is t
 # That quantile for white noise of variance 1, measured on 65 536 blocks (tests/noise/test_estimate.py)
 QUIET_QUANTILE = 0.806
 SMALLEST_NOISE = 1e-3  # of the range of the values: an image without noise still gets a finite likelihood
-_LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32) / 6  # Immerkaer 1996: unit gain for white noise
+_LAPLACIAN = (
+    np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32) / 6
+)  # Immerkaer 1996: unit gain for white noise
 
 
 def estimate_noise(planes: NDArray[np.float32], damaged: NDArray[np.bool_]) -> NoiseModel:
@@ -58,7 +60,9 @@ def estimate_noise(planes: NDArray[np.float32], damaged: NDArray[np.bool_]) -> N
     return NoiseModel(gain, float(np.sqrt(max(at_offset, floor**2))), offset)
 
 
-def _block_statistics(planes: NDArray[np.float32], damaged: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _block_statistics(
+    planes: NDArray[np.float32], damaged: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and high-pass variance of each undamaged, unsaturated block."""
     height, width = (side // BLOCK_PX * BLOCK_PX for side in planes.shape[2:])
     count = max(1, MAX_PIXELS // (planes.shape[1] * height * width))
@@ -73,7 +77,9 @@ def _block_statistics(planes: NDArray[np.float32], damaged: NDArray[np.bool_]) -
             touched = convolve(lost.astype(np.uint8), np.ones((3, 3), np.uint8), mode="nearest") > 0
             usable = ~_blocks(touched).any(axis=1)
             means.append(_blocks(values)[usable].mean(axis=1, dtype=np.float64))
-            variances.append((_blocks(convolve(values, _LAPLACIAN, mode="reflect"))[usable].astype(np.float64) ** 2).mean(axis=1))
+            variances.append(
+                (_blocks(convolve(values, _LAPLACIAN, mode="reflect"))[usable].astype(np.float64) ** 2).mean(axis=1)
+            )
     return np.concatenate(means), np.concatenate(variances)
 
 
@@ -102,7 +108,9 @@ def _saturated(values: NDArray[np.float32], damaged: NDArray[np.bool_]) -> NDArr
     return lost
 
 
-def _quiet_variance(mean: NDArray[np.float64], variance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _quiet_variance(
+    mean: NDArray[np.float64], variance: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """For up to `BINS` levels of brightness: the mean and the noise variance of its quiet blocks."""
     order = np.argsort(mean)
     parts = np.array_split(order, min(BINS, max(1, len(order) // 16)))

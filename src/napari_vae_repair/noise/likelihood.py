@@ -44,12 +44,17 @@ class PoissonGaussian(nn.Module):
             ``(B,)`` int64: which of the models holds for each image.
         """
         gain, read_noise, offset = (
-            values[channel][:, None, None, None] for values in (self.log_gain.exp(), self.log_read_noise.exp(), self.offset)
+            values[channel][:, None, None, None]
+            for values in (self.log_gain.exp(), self.log_read_noise.exp(), self.offset)
         )
         variance = gain * (clean - offset).clamp(min=0) + read_noise**2
         return -0.5 * ((observed - clean) ** 2 / variance + variance.log() + math.log(2 * math.pi))
 
     def models(self, source: str) -> tuple[NoiseModel, ...]:
         """The present noise models, in network units."""
-        values = zip(self.log_gain.exp().tolist(), self.log_read_noise.exp().tolist(), self.offset.tolist(), strict=True)
-        return tuple(NoiseModel(gain if gain > 1e-9 else 0.0, read_noise, offset, source) for gain, read_noise, offset in values)
+        values = zip(
+            self.log_gain.exp().tolist(), self.log_read_noise.exp().tolist(), self.offset.tolist(), strict=True
+        )
+        return tuple(
+            NoiseModel(gain if gain > 1e-9 else 0.0, read_noise, offset, source) for gain, read_noise, offset in values
+        )

@@ -31,7 +31,7 @@ class NoiseModel:
 
     def variance(self, clean: NDArray[np.floating]) -> NDArray[np.floating]:
         """Noise variance at each clean value, same shape."""
-        return self.gain * np.maximum(clean - self.offset, 0) + self.read_noise**2
+        return np.asarray(self.gain * np.maximum(clean - self.offset, 0) + self.read_noise**2)
 
     def rescaled(self, scale: float, offset: float) -> NoiseModel:
         """The same noise for values ``scale * value + offset``; `scale` is above 0."""

@@ -14,7 +14,7 @@ from napari_vae_repair.errors import VaeRepairError
 from napari_vae_repair.image.record import Image
 
 if TYPE_CHECKING:
-    from napari_vae_repair.pipeline import Restoration
+    from napari_vae_repair.restoration import Restoration
 
 EXAMPLE_SIGMA = 25.0  # of 255 grey values, the strength at which denoisers are usually compared
 EXAMPLE_SEED = 0

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_vae_repair.plugin.snapshot import LayerData, Snapshot, take_snapshot
 
 if TYPE_CHECKING:
-    from napari_vae_repair.pipeline import Restoration
+    from napari_vae_repair.restoration import Restoration
 
 __all__ = [
     "METADATA_KEY",

@@ -41,12 +41,12 @@ def read_and_restore(path: PathOrPaths) -> list[LayerData]:
     VaeRepairError
         Without a viewer: whatever keeps the image from being restored.
     """
-    from napari_vae_repair.image.files import is_restored_file, read_layers
-    from napari_vae_repair.plugin.layer_files import from_stored, image_layer
+    from napari_vae_repair.image.files import is_restored_file
+    from napari_vae_repair.plugin.layer_files import image_layer
 
     paths = _listed(path)
     if len(paths) == 1 and is_restored_file(paths[0]):
-        return [from_stored(stored) for stored in read_layers(paths[0])]
+        return _written_by_us(paths[0])
     layer = image_layer(_read(paths))
     viewer = _viewer()
     if viewer is None:
@@ -57,6 +57,18 @@ def read_and_restore(path: PathOrPaths) -> list[LayerData]:
 
 def _listed(path: PathOrPaths) -> list[Any]:
     return list(path) if isinstance(path, list | tuple) else [path]
+
+
+def _written_by_us(path: Any) -> list[LayerData]:
+    """The layers of an OME-TIFF by `write_layers`, or the one image of a TIFF by the shell's command."""
+    from napari_vae_repair.errors import ImageFileError
+    from napari_vae_repair.image.files import read_image, read_layers
+    from napari_vae_repair.plugin.layer_files import from_stored, image_layer
+
+    try:
+        return [from_stored(stored) for stored in read_layers(path)]
+    except ImageFileError:  # a plain TIFF holds no layers; a damaged file fails again
+        return [image_layer(read_image(path))]
 
 
 def _read(paths: list[Any]) -> Any:

@@ -27,7 +27,7 @@ from napari_vae_repair.settings import Settings
 if TYPE_CHECKING:
     from threading import Event
 
-    from napari_vae_repair.pipeline import Restoration
+    from napari_vae_repair.restoration import Restoration
     from napari_vae_repair.vae.record import Model
 
 PROGRESS_STEPS = 1000

@@ -20,8 +20,9 @@ from napari_vae_repair.errors import Cancelled, DeviceError, DeviceMemoryError, 
 from napari_vae_repair.plugin.snapshot import fingerprint
 
 if TYPE_CHECKING:
-    from napari_vae_repair.pipeline import Progress, Restoration
+    from napari_vae_repair.pipeline import Progress
     from napari_vae_repair.plugin.snapshot import Snapshot
+    from napari_vae_repair.restoration import Restoration
     from napari_vae_repair.settings import Settings
     from napari_vae_repair.vae.record import Model
 

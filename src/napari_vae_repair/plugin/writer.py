@@ -26,7 +26,7 @@ from napari_vae_repair.plugin.snapshot import LayerData, Snapshot
 from napari_vae_repair.plugin.worker import Forecast, free_device_memory, import_pipeline
 
 if TYPE_CHECKING:
-    from napari_vae_repair.pipeline import Restoration
+    from napari_vae_repair.restoration import Restoration
 
 RESTORED_EXTENSION, LAYERS_EXTENSION = ".restored.ome.tif", ".layers.ome.tif"
 BAR_STEPS = 1000

@@ -56,7 +56,9 @@ def save_model(model: Model, path: str | os.PathLike[str]) -> Path:
         with replacing(path) as stream:
             stream.write(content)
     except ImageFileError as error:
-        raise ModelFileError(error.received, error.allowed, "Save the model elsewhere: it is still in memory.") from error
+        raise ModelFileError(
+            error.received, error.allowed, "Save the model elsewhere: it is still in memory."
+        ) from error
     return Path(path)
 
 
@@ -70,7 +72,7 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             size = struct.unpack("<Q", file.read(8))[0]
             if size > MAX_HEADER_BYTES:
                 raise ValueError("header too large")
@@ -84,11 +86,14 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
         ) from error
     except (ValueError, KeyError, TypeError, struct.error, RecursionError) as error:
         raise ModelFileError(
-            f"{path} is no model of this package, or it is damaged.", "A model is a safetensors file with a header of ours.", _REMEDY
+            f"{path} is no model of this package, or it is damaged.",
+            "A model is a safetensors file with a header of ours.",
+            _REMEDY,
         ) from error
     if not isinstance(header.get("format_version"), int) or header["format_version"] > FORMAT_VERSION:
         raise ModelFileError(
-            f"{path} has format version {header.get('format_version')}, written by version {header.get('package_version')}.",
+            f"{path} has format version {header.get('format_version')}, "
+            f"written by version {header.get('package_version')}.",
             f"This version ({__version__}) reads formats up to {FORMAT_VERSION}.",
             "Update with: pip install -U napari-vae-repair",
         )
@@ -123,7 +128,9 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         value_range = ValueRange(*(float(value) for value in header["value_range"]))
         noise = tuple(NoiseModel(**entry) for entry in header["noise"])
     except (SafetensorError, SettingsError, RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise ModelFileError(f"The model {path} is damaged: {error}.", "Header and weights must agree.", _REMEDY) from error
+        raise ModelFileError(
+            f"The model {path} is damaged: {error}.", "Header and weights must agree.", _REMEDY
+        ) from error
     if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
         raise ModelFileError(f"The model {path} holds weights that are not finite.", "All must be finite.", _REMEDY)
     network.requires_grad_(False).eval()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,9 @@ class Level(nn.Module):
         self.merge = nn.Conv2d(latents, width, 1)
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
 
-    def forward(self, above: Tensor, below: Tensor, draw: Callable[[Gaussian], Tensor | None]) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, above: Tensor, below: Tensor, draw: Callable[[Gaussian], Tensor | None]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Features for the next finer level, KL and posterior mean."""
         prior = Gaussian.from_features(self.prior(above))
         posterior = Gaussian.from_features(self.posterior(torch.cat([above, below], dim=1)))
@@ -92,26 +95,28 @@ class HierarchicalVAE(nn.Module):
         self.network = network
         widths = network.widths
         self.stem = nn.Conv2d(4 * (channels + 1), widths[0], 3, padding=1)
-        self.up = nn.ModuleList(nn.Sequential(*(ResidualBlock(width) for _ in range(network.blocks))) for width in widths)
-        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.up = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(width) for _ in range(network.blocks))) for width in widths
+        )
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.top = nn.Parameter(torch.zeros(1, widths[-1], 1, 1))
         self.levels = nn.ModuleList(
             Level(width, latents, network.blocks) for width, latents in zip(widths, network.latents, strict=True)
         )
-        self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(widths))
         self.head = nn.Conv2d(widths[0], 4 * channels, 3, padding=1)
 
     @property
     def stride(self) -> int:
         """Height and width must be multiples of this many pixels."""
-        return 2 ** len(self.network.widths)
+        return int(2 ** len(self.network.widths))
 
     @property
     def receptive_px(self) -> int:
         """Pixels on each side of an output pixel on which it depends at most."""
         convolutions = 2 * self.network.blocks
         reach = sum((2 * convolutions + 1) * 2 ** (level + 1) for level in range(len(self.network.widths)))
-        return reach + 2 * 2 + self.stride  # stem and head; the corner of a coarse position
+        return int(reach + 2 * 2 + self.stride)  # stem and head; the corner of a coarse position
 
     def encode(self, x: Tensor, damaged: Tensor) -> list[Tensor]:
         """Bottom-up features of each level, finest first.

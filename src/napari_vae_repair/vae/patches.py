@@ -82,7 +82,9 @@ class PatchSource:
         grid = (count, max(1, height // self.block_px), max(1, width // self.block_px))
         cells = int(np.prod(grid))
         wanted = int(np.clip(round(share * cells), 1, max(1, cells - 1)))
-        chosen = self._rng.choice(cells, wanted, replace=False) if cells < 10**7 else self._rng.integers(0, cells, wanted)
+        chosen = (
+            self._rng.choice(cells, wanted, replace=False) if cells < 10**7 else self._rng.integers(0, cells, wanted)
+        )
         return {(int(p), int(y), int(x)): None for p, y, x in zip(*np.unravel_index(chosen, grid), strict=True)}
 
     def held_out_mask(self, plane: int, y: int, x: int) -> NDArray[np.bool_]:
@@ -136,8 +138,10 @@ class PatchSource:
                 turns, flip = int(self._rng.integers(4)), bool(self._rng.integers(2))
                 parts = [np.rot90(part[..., ::-1] if flip else part, turns, axes=(-2, -1)) for part in parts]
             drawn.append(parts)
-        stacked = (np.ascontiguousarray(np.stack(parts), dtype=np.float32) for parts in zip(*drawn, strict=True))
-        return Batch(*stacked, channel=self._channel[[plane for plane, _, _ in corners]])
+        values, seen, damaged, counted = (
+            np.ascontiguousarray(np.stack(parts), dtype=np.float32) for parts in zip(*drawn, strict=True)
+        )
+        return Batch(values, seen, damaged, counted, self._channel[[plane for plane, _, _ in corners]])
 
     def _blobs(self) -> NDArray[np.bool_]:
         """Rectangles of up to `BLOB_MAX_PX` pixels in some patches, none in the others."""

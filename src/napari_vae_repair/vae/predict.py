@@ -138,7 +138,8 @@ def latent_means(
     with memory_released(device), torch.no_grad():
         network = on_device(model.network, device)
         for plane, lost in zip(planes, damaged, strict=True):
-            (tile,) = _plan(network, *plane.shape[1:], tile_px=max(plane.shape[1:]))
+            height, width = lost.shape
+            (tile,) = _plan(network, height, width, max(height, width))
             x, hidden = _read(plane, lost, tile, model.value_range, device)
             with device.precision():
                 decoded = network.decode(network.encode(x, hidden), lambda level, posterior: None)
@@ -176,7 +177,7 @@ class _Tally:
     @property
     def variance(self) -> NDArray[np.float32]:
         assert self._squares is not None
-        return self._squares / max(self.count - 1, 1)
+        return np.asarray(self._squares / np.float32(max(self.count - 1, 1)), dtype=np.float32)
 
 
 class _Accumulator:
@@ -204,21 +205,29 @@ class _Accumulator:
 def _add(target: NDArray[np.float32], tile: Tile, values: NDArray[np.float32]) -> None:
     """Weighted, into the part of the target that exists: the plan covers the padding as well."""
     height, width = target.shape[1:]
-    rows, columns = (slice(part.start, min(part.stop, side)) for part, side in zip(tile.write, (height, width), strict=True))
+    rows, columns = (
+        slice(part.start, min(part.stop, side)) for part, side in zip(tile.write, (height, width), strict=True)
+    )
     size = (rows.stop - rows.start, columns.stop - columns.start)
     if min(size) > 0:
         target[:, rows, columns] += values[:, : size[0], : size[1]] * tile.weight[: size[0], : size[1]]
 
 
 def _plan(network: HierarchicalVAE, height: int, width: int, tile_px: int) -> list[Tile]:
-    padded = (-(-side // network.stride) * network.stride for side in (height, width))
-    return plan_tiles(*padded, tile_px=tile_px, halo_px=network.receptive_px, blend_px=BLEND_PX, stride=network.stride)
+    return plan_tiles(
+        -(-height // network.stride) * network.stride,
+        -(-width // network.stride) * network.stride,
+        tile_px=tile_px,
+        halo_px=network.receptive_px,
+        blend_px=BLEND_PX,
+        stride=network.stride,
+    )
 
 
 def _read(
     plane: NDArray[np.float32], lost: NDArray[np.bool_], tile: Tile, value_range: ValueRange, device: Device
 ) -> tuple[Tensor, Tensor]:
-    """The tile's input in network units and its damage, ``(1, C, Y, X)`` and ``(1, 1, Y, X)``; mirrored past the image's end."""
+    """The tile in network units ``(1, C, Y, X)``, mirrored past the image's end, and its damage ``(1, 1, Y, X)``."""
     rows, columns = tile.read
     values, hidden = plane[:, rows, columns], lost[rows, columns]
     missing = [(0, part.stop - part.start - side) for part, side in zip(tile.read, hidden.shape, strict=True)]

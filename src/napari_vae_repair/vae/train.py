@@ -176,10 +176,12 @@ def _initialise(
 
 
 def _to_device(batch: Batch, value_range: ValueRange, device: Device) -> _OnDevice:
-    values, seen = (part * np.float32(value_range.scale) + np.float32(value_range.offset) for part in (batch.values, batch.seen))
-    tensors = (torch.from_numpy(part) for part in (values, seen, batch.damaged, batch.counted))
-    moved = (tensor.to(device.torch, memory_format=torch.channels_last) for tensor in tensors)
-    return _OnDevice(*moved, channel=torch.from_numpy(batch.channel).to(device.torch))
+    scale, offset = np.float32(value_range.scale), np.float32(value_range.offset)
+    values, seen, damaged, counted = (
+        torch.from_numpy(part).to(device.torch, memory_format=torch.channels_last)
+        for part in (batch.values * scale + offset, batch.seen * scale + offset, batch.damaged, batch.counted)
+    )
+    return _OnDevice(values, seen, damaged, counted, torch.from_numpy(batch.channel).to(device.torch))
 
 
 def _forward(network: HierarchicalVAE, batch: _OnDevice, device: Device, generator: torch.Generator) -> Decoded:
@@ -244,9 +246,12 @@ def _report(
     device: Device,
     seed: int,
 ) -> dict[str, Any]:
-    """Mean squared reconstruction error, in prepared units squared, and KL of each level, on trained and held-out pixels."""
+    """Squared error in prepared units, ELBO and KL of each level, on trained and on held-out pixels."""
     out: dict[str, Any] = {}
-    for name, batch in (("training", patches.visible(REPORT_PATCHES)), ("held_out", patches.validation(REPORT_PATCHES))):
+    for name, batch in (
+        ("training", patches.visible(REPORT_PATCHES)),
+        ("held_out", patches.validation(REPORT_PATCHES)),
+    ):
         tensors = _to_device(batch, value_range, device)
         generator = torch.Generator(device.torch).manual_seed(seed)
         decoded = _forward(network, tensors, device, generator)
@@ -270,13 +275,14 @@ def _finish(
     network.requires_grad_(False).eval().to("cpu")
     source = settings.noise.kind
     noise = tuple(
-        model.rescaled(1 / value_range.scale, -value_range.offset / value_range.scale) for model in likelihood.models(source)
+        model.rescaled(1 / value_range.scale, -value_range.offset / value_range.scale)
+        for model in likelihood.models(source)
     )
     model = Model(network, settings, value_range, noise, (), record)
     if model.collapsed:
         warnings.warn(
-            "The posterior collapsed: the latents carry less than "
-            f"{sum(record['kl']):.1e} nats per pixel, and the restored image is nearly the same whatever the layer shows. "
+            f"The posterior collapsed: the latents carry {sum(record['kl']):.1e} nats per value, "
+            "and the restored image is nearly the same whatever the layer shows. "
             "Give the noise (noise.kind = 'given') if it was overestimated, or raise training.free_bits or epochs.",
             RepairWarning,
             stacklevel=2,

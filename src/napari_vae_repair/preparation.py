@@ -1,0 +1,114 @@
+"""From whatever the user has to prepared planes and their noise: the first two phases of a restoration."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_vae_repair.errors import InputError, SettingsError
+from napari_vae_repair.image.axes import Layout, axes_letters, default_axes
+from napari_vae_repair.image.preprocess import FittedChain, fit_chain
+from napari_vae_repair.image.record import Image, check_pixels
+from napari_vae_repair.noise.estimate import estimate_noise
+from napari_vae_repair.noise.record import NoiseModel
+from napari_vae_repair.settings import GivenNoise, Settings, Step, format_chain
+
+
+def as_image(image: Any, axes: str | None = None, mask: Any = None) -> Image:
+    """An array, a dask array or a napari Image layer as an `Image`.
+
+    Raises
+    ------
+    InputError
+        If it is none of these, or no restoration could use it.
+    """
+    name = "image"
+    if isinstance(image, Image):
+        return image
+    if hasattr(image, "multiscale") and hasattr(image, "rgb"):  # a napari Image layer, told without importing napari
+        name = str(image.name)
+        axes = axes or axes_letters(image.axis_labels) + ("S" if image.rgb else "")
+        image = image.data[0] if image.multiscale else image.data
+    elif hasattr(image, "opacity") and hasattr(image, "data"):
+        raise InputError(
+            f"A {type(image).__name__} layer was given.",
+            "Arrays and napari Image layers can be restored.",
+            "Choose an Image layer.",
+        )
+    try:
+        pixels = np.asarray(image)
+    except ValueError as error:
+        raise InputError(
+            f"A {type(image).__name__} was given that is no array: {error}.",
+            "Arrays, dask arrays and napari Image layers can be restored.",
+            "Make an array of it, with rows of one length.",
+        ) from error
+    check_pixels(pixels)
+    return Image(
+        pixels,
+        default_axes(pixels.shape) if axes is None else axes,
+        mask=None if mask is None else np.asarray(mask),
+        name=name,
+    )
+
+
+def colour_planes(planes: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Without alpha, which is no measured value."""
+    return planes[:, :3] if planes.shape[1] == 4 else planes
+
+
+def mask_planes(image: Image) -> NDArray[np.bool_]:
+    """Damage ``(N, Y, X)``."""
+    damaged = image.damaged
+    layout = Layout(image.axes.replace("S", ""), damaged.shape)
+    return np.asarray(layout.to_planes(damaged)[:, 0], dtype=bool)
+
+
+def prepare(
+    planes: NDArray[np.generic], damaged: NDArray[np.bool_], channels: int, steps: tuple[Step, ...]
+) -> tuple[list[FittedChain], NDArray[np.float32]]:
+    """Each channel through a chain of its own."""
+    count = len(planes) // channels
+    chains, prepared = [], []
+    for index in range(channels):
+        part = slice(index * count, (index + 1) * count)
+        chain, values = fit_chain(planes[part], damaged[part], steps, _gain_and_read_noise)
+        chains.append(chain)
+        prepared.append(values)
+    return chains, prepared[0] if channels == 1 else np.concatenate(prepared)
+
+
+def _gain_and_read_noise(planes: NDArray[np.float32], damaged: NDArray[np.bool_]) -> tuple[float, float]:
+    """For `stabilise`, whose read noise is that at the value 0."""
+    noise = estimate_noise(planes, damaged)
+    return noise.gain, math.sqrt(max(noise.read_noise**2 - noise.gain * noise.offset, 0.0))
+
+
+def characterise(
+    prepared: NDArray[np.float32], damaged: NDArray[np.bool_], chains: list[FittedChain], settings: Settings
+) -> tuple[NoiseModel, ...]:
+    """The noise of each channel, on the very values on which the likelihood is evaluated."""
+    count = len(prepared) // len(chains)
+    out = []
+    for index, chain in enumerate(chains):
+        part = slice(index * count, (index + 1) * count)
+        if isinstance(settings.noise, GivenNoise):
+            out.append(_given_noise(settings.noise, chain))
+        else:
+            out.append(estimate_noise(prepared[part], damaged[part]))
+    return tuple(out)
+
+
+def _given_noise(given: GivenNoise, chain: FittedChain) -> NoiseModel:
+    if chain.affine is None:
+        steps = format_chain(tuple(fitted.settings for fitted in chain.steps))
+        raise SettingsError(
+            f"The noise was given in the image's units, but the chain is '{steps}'.",
+            "Given noise can be led through the steps float32 and normalise alone.",
+            "Leave the other steps out, or let the noise be estimated (noise={'kind': 'estimated'}).",
+        )
+    scale, offset = chain.affine
+    return NoiseModel(given.gain, given.read_noise, given.offset, "given").rescaled(1 / scale, -offset / scale)

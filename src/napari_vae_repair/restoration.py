@@ -1,0 +1,198 @@
+"""`Restoration`: planes led back into the source's axes, and what they say about themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_vae_repair.image.axes import Layout
+from napari_vae_repair.image.compare import compare_planes, psnr, residual_correlation
+from napari_vae_repair.image.preprocess import FittedChain
+from napari_vae_repair.noise.record import NoiseModel
+from napari_vae_repair.preparation import colour_planes
+from napari_vae_repair.report import Report
+from napari_vae_repair.settings import Settings
+from napari_vae_repair.vae.device import Device
+from napari_vae_repair.vae.predict import Posterior
+from napari_vae_repair.vae.record import Model
+
+WHITE_WITHIN = 0.15  # |correlation| of neighbouring residuals that is still called white
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """What came of one restoration; all images are float32, in one domain (`Report.inverted_to`).
+
+    Attributes
+    ----------
+    restored : ndarray of float32
+        Mean of the posterior samples, in the axes `axes`.
+    residual : ndarray of float32
+        ``prepared - restored``.
+    std : ndarray of float32
+        Standard deviation over the samples at each pixel (0 with one sample).
+    samples : ndarray of float32 or None
+        ``(samples, *restored.shape)`` with ``keep_samples=True``.
+    prepared : ndarray of float32
+        The image after the preprocessing chain, led back as far as the results; damage filled by neighbours.
+    axes : str
+        Letters of the dimensions of `restored`; an alpha channel and, after grey, the colour samples are gone.
+    noise : tuple of NoiseModel
+        One for each channel of ``C``, in prepared units.
+    segmentation : ndarray of bool or None
+        Mask of the chain's `segment` step, in the axes `axes` without ``S``.
+    report : Report
+        What was measured.
+    model : Model
+        What restored it; may be saved and used again.
+    settings : Settings
+        With which it was made.
+    """
+
+    restored: NDArray[np.float32]
+    residual: NDArray[np.float32]
+    std: NDArray[np.float32]
+    samples: NDArray[np.float32] | None
+    prepared: NDArray[np.float32]
+    axes: str
+    noise: tuple[NoiseModel, ...]
+    segmentation: NDArray[np.bool_] | None
+    report: Report
+    model: Model
+    settings: Settings
+
+
+@dataclass(slots=True)
+class Result:
+    """Prepared and restored planes, led back on construction and laid out on request."""
+
+    layout: Layout
+    chains: list[FittedChain]
+    prepared: NDArray[np.float32]
+    damaged: NDArray[np.bool_]
+    posterior: Posterior
+
+    def __post_init__(self) -> None:
+        mean = self.posterior.mean
+        self.posterior = Posterior(
+            self._led_back(mean, "mean"),
+            self._by_channel(lambda chain, part: chain.invert_std(mean[part], self.posterior.std[part])),
+            None
+            if self.posterior.samples is None
+            else np.stack([self._led_back(s, "sample") for s in self.posterior.samples]),
+        )
+        self.prepared = self._led_back(self.prepared, "sample")
+
+    def _by_channel(self, function: Callable[[FittedChain, slice], NDArray[np.float32]]) -> NDArray[np.float32]:
+        count = len(self.prepared) // len(self.chains)
+        parts = [function(chain, slice(i * count, (i + 1) * count)) for i, chain in enumerate(self.chains)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _led_back(self, planes: NDArray[np.float32], kind: Any) -> NDArray[np.float32]:
+        return self._by_channel(lambda chain, part: chain.invert(planes[part], kind=kind))
+
+    def led_as_prepared(self, planes: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Other planes of the source through the same chain and back."""
+        return self._by_channel(lambda chain, part: _there_and_back(chain, planes[part], self.damaged[part]))
+
+    def restoration(
+        self, noise: tuple[NoiseModel, ...], report: Report, model: Model, settings: Settings
+    ) -> Restoration:
+        """Everything in the source's axes."""
+        out = self.layout.from_planes
+        restored, prepared = out(self.posterior.mean), out(self.prepared)
+        samples = self.posterior.samples
+        masks = [chain.segmentation for chain in self.chains]
+        segmented = None if masks[0] is None else np.concatenate([mask for mask in masks if mask is not None])
+        return Restoration(
+            restored=restored,
+            residual=prepared - restored,
+            std=out(self.posterior.std),
+            samples=None if samples is None else np.stack([out(sample) for sample in samples]),
+            prepared=prepared,
+            axes=self.layout.out_axes(self.prepared.shape[1]),
+            noise=noise,
+            segmentation=None if segmented is None else out(segmented[:, None]),
+            report=report,
+            model=model,
+            settings=settings,
+        )
+
+
+def _there_and_back(chain: FittedChain, planes: NDArray[np.generic], damaged: NDArray[np.bool_]) -> NDArray[np.float32]:
+    fitted, prepared = chain.refit_masks(planes, damaged)
+    return fitted.invert(prepared, kind="sample")
+
+
+def against_reference(reference: NDArray[Any], result: Result) -> dict[str, dict[str, float]]:
+    """Restored and prepared against the reference, led through the same chain."""
+    truth = result.led_as_prepared(colour_planes(result.layout.to_planes(np.asarray(reference))))
+    return {
+        "prepared": compare_planes(result.prepared, truth, result.damaged),
+        "restored": compare_planes(result.posterior.mean, truth),
+    }
+
+
+def make_report(
+    result: Result,
+    noise: tuple[NoiseModel, ...],
+    model: Model,
+    settings: Settings,
+    device: Device,
+    seconds: dict[str, float],
+    compared: dict[str, dict[str, float]] | None,
+    notes: list[str],
+) -> Report:
+    """Everything that was measured, for `Restoration.report`; the noise is led back where the chain is affine."""
+    affine = [chain.affine for chain in result.chains]
+    in_source = all(entry is not None for entry in affine)
+    if in_source:
+        noise = tuple(model_.rescaled(*entry) for model_, entry in zip(noise, affine, strict=True) if entry is not None)
+    residual = result.prepared - result.posterior.mean
+    correlation = residual_correlation(residual, result.damaged)
+    chain = result.chains[0]
+    return Report(
+        inverted_to=chain.inverted_to,
+        in_source_units=chain.in_source_units,
+        noise=noise,
+        noise_in_source_units=in_source,
+        reconstruction=_reconstruction(model)
+        | {"image": compare_planes(result.posterior.mean, result.prepared, result.damaged)},
+        against_reference=compared,
+        kl=tuple(model.training.get("kl", ())),
+        collapsed=model.collapsed,
+        residual_correlation=correlation,
+        residual_std=float(residual[~np.broadcast_to(result.damaged[:, None], residual.shape)].std(dtype=np.float64)),
+        damaged_share=float(result.damaged.mean()),
+        seconds=dict(seconds),
+        device=device.label,
+        notes=(*notes, *_warnings(chain, model, settings, correlation)),
+        training=dict(model.training),
+    )
+
+
+def _reconstruction(model: Model) -> dict[str, dict[str, float]]:
+    """Of the noisy pixels on which the model was trained, and of those held out."""
+    record, span = model.training, model.value_range.high - model.value_range.low
+    names = [name for name in ("training", "held_out") if f"mse_{name}" in record]
+    return {
+        name: {"mse": record[f"mse_{name}"], "psnr": psnr(record[f"mse_{name}"], span), "elbo": record[f"elbo_{name}"]}
+        for name in names
+    }
+
+
+def _warnings(chain: FittedChain, model: Model, settings: Settings, correlation: tuple[float, float]) -> list[str]:
+    out = []
+    if model.collapsed:
+        out.append("the posterior collapsed: the result hardly depends on the image; give the noise or train longer")
+    if not chain.in_source_units:
+        out.append(f"the step '{chain.inverted_to}' cannot be undone, so the results are in the units after it")
+    if max(map(abs, correlation)) > WHITE_WITHIN:
+        out.append("the residual is not white: the noise is spatially correlated, or structure was removed with it")
+    if settings.samples < 2:
+        out.append("with one sample there is no uncertainty: std is 0")
+    return out

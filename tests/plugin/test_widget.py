@@ -1,0 +1,340 @@
+"""The widget in a real viewer, from Restore to the layers, and everything that comes in between."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+
+from napari_vae_repair.errors import InputError, SettingsError
+from napari_vae_repair.plugin.layers import METADATA_KEY
+from napari_vae_repair.plugin.snapshot import Snapshot
+from napari_vae_repair.plugin.widget import VaeRepairWidget
+from napari_vae_repair.restoration import Restoration
+from napari_vae_repair.settings import PRESETS, Normalise, Settings
+
+pytestmark = pytest.mark.gui
+
+Noisy = Callable[..., np.ndarray]
+Finish = Callable[[Any], Any]
+
+
+def state(viewer: Any) -> list[tuple[str, int]]:
+    return [(layer.name, id(layer)) for layer in viewer.layers]
+
+
+def train(widget: Any, qtbot: Any, endless: Settings) -> Any:
+    """Start a run that would take hours and wait until it trains."""
+    widget.show_settings(endless)
+    worker = widget.start()
+    qtbot.waitUntil(lambda: "Training" in widget.status.value, timeout=60_000)
+    return worker
+
+
+# ---- the main job
+
+
+def test_restore_adds_the_layers_with_name_space_and_look(
+    viewer: Any, docked: Any, noisy: Noisy, finish: Finish
+) -> None:
+    source = viewer.add_image(noisy(24, 32, dtype="uint16"), name="cells", scale=(0.5, 0.2), units=("um", "um"))
+    before = source.data.copy()
+    docked.restore_button.changed.emit(True)
+    result = finish(docked)
+    assert isinstance(result, Restoration)
+    assert docked.restoration is result
+    assert docked.model is result.model
+    assert [layer.name for layer in viewer.layers] == [
+        "cells",
+        "cells uncertainty",
+        "cells residual",
+        "cells restored",
+    ]
+    for layer in viewer.layers:
+        np.testing.assert_array_equal(layer.scale, (0.5, 0.2))
+        assert [str(unit) for unit in layer.units] == ["micrometer", "micrometer"]
+    np.testing.assert_array_equal(source.data, before)
+    np.testing.assert_array_equal(viewer.layers["cells restored"].data, result.restored)
+    np.testing.assert_allclose(result.restored + result.residual, before, atol=1e-3)
+    assert viewer.layers["cells restored"].contrast_limits == source.contrast_limits
+    assert viewer.layers["cells restored"].metadata[METADATA_KEY]["settings"]["epochs"] == 1
+    assert docked.restore_button.enabled
+    assert not docked.cancel_button.enabled
+    assert docked.layer.value is source  # not the result that napari has selected
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "shape"),
+    [
+        (lambda noisy: noisy(3, 24, 32), {}, (3, 24, 32)),
+        (lambda noisy: noisy(2, 3, 24, 32), {"axis_labels": ("t", "c", "y", "x")}, (2, 3, 24, 32)),
+        (lambda noisy: np.moveaxis(noisy(3, 40, 48, dtype="uint8"), 0, -1), {"rgb": True}, (40, 48, 3)),
+        (lambda noisy: np.moveaxis(noisy(4, 40, 48, dtype="uint8"), 0, -1), {"rgb": True}, (40, 48, 3)),
+        (lambda noisy: [noisy(24, 32), noisy(12, 16)], {"multiscale": True}, (24, 32)),
+        (lambda noisy: da.from_array(noisy(3, 24, 32), chunks=(1, 24, 32)), {}, (3, 24, 32)),
+        (lambda noisy: noisy(24, 32) > 125, {}, (24, 32)),
+        (lambda noisy: noisy(24, 32, dtype=">u2")[::-1], {}, (24, 32)),
+    ],
+    ids=["stack", "time and channels", "rgb", "rgba", "multiscale", "dask", "bool", "big-endian, reversed"],
+)
+def test_every_kind_of_image_layer(
+    viewer: Any, docked: Any, noisy: Noisy, finish: Finish, make: Any, options: dict[str, Any], shape: Any
+) -> None:
+    viewer.add_image(make(noisy), name="layer", **options)
+    docked.start()
+    assert finish(docked) is not None
+    restored = viewer.layers["layer restored"]
+    assert restored.data.shape == shape
+    assert restored.data.dtype == np.float32
+    assert restored.rgb == bool(options.get("rgb"))
+    assert restored.axis_labels == viewer.layers["layer"].axis_labels
+
+
+def test_current_plane_only(viewer: Any, docked: Any, noisy: Noisy, finish: Finish) -> None:
+    stack = noisy(4, 24, 32)
+    viewer.add_image(stack, name="stack", scale=(2, 0.5, 0.5))
+    viewer.dims.set_current_step(0, 2)
+    docked.plane_only.value = True
+    docked.start()
+    result = finish(docked)
+    np.testing.assert_allclose(result.prepared, stack[2], atol=1e-3)
+    np.testing.assert_array_equal(viewer.layers["stack restored"].scale, (0.5, 0.5))
+
+
+def test_a_mask_layer_marks_damage(viewer: Any, docked: Any, noisy: Noisy, finish: Finish) -> None:
+    viewer.add_image(noisy(24, 32), name="image")
+    labels = np.zeros((24, 32), int)
+    labels[:6] = 1
+    docked.mask_layer.value = viewer.add_labels(labels, name="scratch")
+    docked.start()
+    assert finish(docked).report.damaged_share == pytest.approx(0.25)
+
+
+def test_a_saved_model_is_loaded_and_not_trained(
+    viewer: Any, docked: Any, noisy: Noisy, finish: Finish, tmp_path: Path
+) -> None:
+    viewer.add_image(noisy(24, 32), name="image")
+    with pytest.raises(InputError, match="no model"):
+        docked.save_model(tmp_path / "early.safetensors")
+    docked.start()
+    first = finish(docked)
+    saved = docked.save_model(tmp_path / "model.safetensors")
+    docked.model_from.value = "load a file"
+    with pytest.raises(SettingsError, match="No model file"):
+        docked.start()
+    docked.model_file.value = saved
+    docked.start()
+    second = finish(docked)
+    np.testing.assert_allclose(second.restored, first.restored, atol=1e-3)
+    assert "train" not in second.report.seconds
+
+
+def test_running_again_replaces_our_layers(viewer: Any, docked: Any, noisy: Noisy, finish: Finish) -> None:
+    viewer.add_image(noisy(24, 32), name="image")
+    for _ in range(2):
+        docked.start()
+        finish(docked)
+    assert len(viewer.layers) == 4
+
+
+# ---- cancelling, closing, pressing twice
+
+
+def test_cancel_ends_within_a_second_and_leaves_the_viewer_as_it_was(
+    viewer: Any, docked: Any, noisy: Noisy, finish: Finish, qtbot: Any, endless: Settings
+) -> None:
+    viewer.add_image(noisy(64, 64), name="image")
+    before = state(viewer), viewer.layers.selection.active
+    train(docked, qtbot, endless)
+    began = time.monotonic()
+    docked.cancel_button.changed.emit(True)
+    assert finish(docked) is None
+    assert time.monotonic() - began < 1.0
+    assert (state(viewer), viewer.layers.selection.active) == before
+    assert docked.restoration is None
+    assert docked.restore_button.enabled
+
+
+def test_quitting_the_worker_as_napari_does_is_cancelling(
+    viewer: Any, docked: Any, noisy: Noisy, finish: Finish, qtbot: Any, endless: Settings
+) -> None:
+    viewer.add_image(noisy(24, 32), name="image")
+    train(docked, qtbot, endless).quit()
+    assert finish(docked) is None
+    assert len(viewer.layers) == 1
+
+
+def test_pressing_twice_starts_once(
+    viewer: Any, docked: Any, noisy: Noisy, finish: Finish, qtbot: Any, endless: Settings
+) -> None:
+    viewer.add_image(noisy(24, 32), name="image")
+    worker = train(docked, qtbot, endless)
+    assert docked.start() is worker
+    assert not docked.restore_button.enabled
+    docked.cancel()
+    finish(docked)
+
+
+def test_a_layer_deleted_meanwhile_still_gets_its_results(
+    viewer: Any, docked: Any, noisy: Noisy, finish: Finish
+) -> None:
+    viewer.add_image(noisy(24, 32), name="image")
+    docked.start()
+    viewer.layers.clear()
+    assert finish(docked) is not None
+    assert "image restored" in viewer.layers
+
+
+@pytest.mark.parametrize("what", ["viewer", "dock"])
+def test_closing_while_it_runs_stops_it(
+    viewer: Any, docked: Any, noisy: Noisy, qtbot: Any, endless: Settings, what: str
+) -> None:
+    viewer.add_image(noisy(24, 32), name="image")
+    worker = train(docked, qtbot, endless)
+    if what == "viewer":
+        viewer.close()
+    else:
+        viewer.window.remove_dock_widget(docked.native)
+        docked.native.deleteLater()
+    qtbot.waitUntil(lambda: not worker.is_running, timeout=5000)
+    qtbot.wait(50)
+    if what == "dock":
+        assert [layer.name for layer in viewer.layers] == ["image"]
+
+
+def test_two_widgets_work_side_by_side(viewer: Any, docked: Any, noisy: Noisy, finish: Finish, tiny: Settings) -> None:
+    second = VaeRepairWidget(viewer)
+    viewer.window.add_dock_widget(second)
+    second.show_settings(tiny)
+    first_layer, second_layer = (viewer.add_image(noisy(24, 32), name=name) for name in ("a", "b"))
+    docked.layer.value, second.layer.value = first_layer, second_layer
+    outcomes: list[Any] = []
+    docked.finished.connect(outcomes.append)
+    docked.start()
+    second.start()
+    finish(second)
+    if not outcomes:
+        finish(docked)
+    assert {"a restored", "b restored"} <= {layer.name for layer in viewer.layers}
+
+
+# ---- what goes wrong
+
+
+def test_without_a_layer_the_button_tells_and_start_raises(viewer: Any, docked: Any, told: list[str]) -> None:
+    with pytest.raises(InputError, match="no image layer"):
+        docked.start()
+    docked.restore_button.changed.emit(True)
+    assert "no image layer" in told[-1]
+    viewer.add_labels(np.zeros((20, 30), int))
+    assert docked.layer.value is None
+
+
+def test_an_error_is_told_and_the_widget_goes_on(
+    viewer: Any, docked: Any, noisy: Noisy, finish: Finish, told: list[str]
+) -> None:
+    bad = viewer.add_image(np.full((24, 32), 3.0, complex).real[:4], name="too small")
+    docked.start()
+    assert finish(docked) is None
+    assert "4 x 32" in told[-1]
+    viewer.layers.remove(bad)
+    viewer.add_image(noisy(24, 32), name="image")
+    docked.start()
+    assert finish(docked) is not None
+
+
+def test_a_runtime_error_in_the_worker_does_not_vanish(
+    viewer: Any, docked: Any, noisy: Noisy, finish: Finish, told: list[str]
+) -> None:
+    armed = Event()
+
+    def block(values: np.ndarray) -> np.ndarray:
+        if armed.is_set():
+            raise RuntimeError("disk gone")
+        return values
+
+    lazy = da.from_array(noisy(2, 24, 32), chunks=(1, 24, 32)).map_blocks(block, meta=np.empty((0, 0, 0), "float32"))
+    viewer.add_image(lazy, name="lazy", contrast_limits=(0, 255))
+    armed.set()
+    docked.start()
+    assert finish(docked) is None
+    armed.clear()
+    assert "disk gone" in told[-1]
+    assert docked.restore_button.enabled
+    assert [layer.name for layer in viewer.layers] == ["lazy"]
+
+
+# ---- choices
+
+
+def test_layer_choice_follows_selection_names_and_removal_but_not_results(
+    viewer: Any, docked: Any, noisy: Noisy, finish: Finish
+) -> None:
+    first, second = (viewer.add_image(noisy(24, 32), name=name) for name in ("a", "b"))
+    assert docked.layer.value is second
+    viewer.layers.selection.active = first
+    assert docked.layer.value is first
+    first.name = "renamed"
+    assert "renamed" in docked.layer._widget._mgui_get_choices()[0][0] or "renamed" in [
+        name for name, _ in docked._layers("image")
+    ]
+    docked.start()
+    finish(docked)
+    assert docked.layer.value is first
+    viewer.layers.remove(first)
+    assert docked.layer.value is not first
+
+
+def test_fields_become_settings_and_back(docked: Any) -> None:
+    assert docked.current_settings().steps == PRESETS["standard"]
+    docked.preset.value, docked.epochs.value, docked.samples.value = "classic", 7, 3
+    docked.seed.value, docked.device.value = 11, "cpu"
+    settings = docked.current_settings()
+    assert (settings.preset, settings.epochs, settings.samples, settings.seed, settings.device) == (
+        "classic",
+        7,
+        3,
+        11,
+        "cpu",
+    )
+    assert settings.network == docked.base_settings.network
+    docked.chain.select(2)
+    docked.chain.move_selected(1)
+    assert docked.preset.value == "custom"
+    custom = docked.current_settings()
+    assert custom.chain == docked.chain.chain
+    docked.show_settings(Settings())
+    docked.show_settings(custom)
+    assert docked.current_settings() == custom
+    docked.chain.set_chain((PRESETS["standard"][0], Normalise(low=3)))
+    assert docked.current_settings().steps[1] == Normalise(low=3)
+
+
+def test_tooltips_name_the_parameters_of_the_api(docked: Any) -> None:
+    for field in ("epochs", "samples", "seed", "device", "preset", "layer", "mask_layer", "model_from"):
+        assert "API: " in getattr(docked, field).tooltip
+
+
+# ---- nothing is left behind
+
+
+def test_ten_runs_leave_one_result_and_no_worker(viewer: Any, docked: Any, noisy: Noisy, finish: Finish) -> None:
+    from napari.qt.threading import GeneratorWorker
+
+    viewer.add_image(noisy(24, 32), name="image")
+    for _ in range(10):
+        docked.start()
+        assert finish(docked) is not None
+    gc.collect()
+    alive = gc.get_objects()
+    assert len(viewer.layers) == 4
+    assert sum(type(thing) is Restoration for thing in alive) == 1
+    assert not [thing for thing in alive if type(thing) is Snapshot and thing.data is not None]
+    assert not [thing for thing in GeneratorWorker._worker_set if thing.is_running]

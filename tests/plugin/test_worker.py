@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Event
+from typing import Any
+
+import dask.array as da
+import napari.layers
+import numpy as np
+import pytest
+
+from napari_vae_repair.errors import DeviceError, DeviceMemoryError, InputError, VaeRepairError
+from napari_vae_repair.pipeline import Progress
+from napari_vae_repair.plugin.snapshot import take_snapshot
+from napari_vae_repair.plugin.worker import Forecast, RestorationFailed, Update, restoration_updates, without_frames
+from napari_vae_repair.settings import Settings
+
+
+def run(data: Any, settings: Settings, armed: Event | None = None) -> tuple[list[Update], Any]:
+    layer = napari.layers.Image(data, contrast_limits=(0, 1))
+    (armed or Event()).set()
+    steps = restoration_updates(take_snapshot(layer), settings, Event())
+    updates = []
+    while True:
+        try:
+            updates.append(next(steps))
+        except StopIteration as end:
+            return updates, end.value
+
+
+def failing(error: Exception, armed: Event) -> Any:
+    """A dask array whose values cannot be computed once it is armed; before, napari looks at them."""
+
+    def fail(block: np.ndarray) -> np.ndarray:
+        if armed.is_set():
+            raise error
+        return block
+
+    return da.zeros((2, 20, 30), chunks=(1, 20, 30)).map_blocks(fail, meta=np.empty((0, 0, 0)))
+
+
+def test_updates_grow_to_the_end_and_name_device_and_model(
+    noisy: Callable[..., np.ndarray], tiny: Settings, one_thread: None
+) -> None:
+    updates, result = run(noisy(24, 32), tiny)
+    fractions = [update.fraction for update in updates]
+    assert fractions == sorted(fractions)
+    assert 0.9 < fractions[-1] <= 1.0
+    assert any(update.model is result.model for update in updates)
+    assert any("CPU" in update.device or "cuda" in update.device.lower() for update in updates)
+    assert result.restored.shape == (24, 32)
+
+
+@pytest.mark.parametrize("already", [True, False], ids=["before", "while training"])
+def test_a_set_event_ends_the_generator_by_a_return(
+    noisy: Callable[..., np.ndarray], endless: Settings, already: bool, one_thread: None
+) -> None:
+    stop = Event()
+    steps = restoration_updates(take_snapshot(napari.layers.Image(noisy(24, 32))), endless, stop)
+    if already:
+        stop.set()
+    else:
+        while not next(steps).text.startswith("Training"):
+            pass
+        stop.set()
+    with pytest.raises(StopIteration) as ended:
+        while True:
+            next(steps)
+    assert ended.value.value is None
+    assert steps.gi_frame is None  # nothing of it is kept alive
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "match"),
+    [
+        (RuntimeError("boom"), RestorationFailed, "RuntimeError: boom"),
+        (KeyError("k"), RestorationFailed, "KeyError"),
+        (MemoryError(), DeviceMemoryError, "memory"),
+        (InputError("a", "b", "c"), InputError, "a b c"),
+    ],
+)
+def test_whatever_fails_comes_out_as_our_own_error_without_frames(
+    error: Exception, kind: type[VaeRepairError], match: str, tiny: Settings, one_thread: None
+) -> None:
+    armed = Event()
+    with pytest.raises(kind, match=match) as caught:
+        run(failing(error, armed), tiny, armed)
+    assert not isinstance(caught.value, RuntimeError)
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None
+    frames = []
+    trace = caught.value.__traceback__
+    while trace is not None:
+        frames.append(trace.tb_frame)
+        trace = trace.tb_next
+    worker = [frame for frame in frames if frame.f_code.co_name == "restoration_updates"]
+    assert len(worker) == 1
+    assert "snapshot" not in worker[0].f_locals
+    assert not [frame for frame in frames if frame.f_code.co_filename.endswith("pipeline.py")]
+
+
+def test_memory_of_the_device_running_out_is_a_memory_error(one_thread: None) -> None:
+    import torch
+
+    assert isinstance(without_frames(torch.OutOfMemoryError("CUDA out of memory")), DeviceMemoryError)
+
+
+def test_the_note_of_an_unforeseen_error_tells_where_it_happened() -> None:
+    try:
+        raise ZeroDivisionError("by zero")
+    except ZeroDivisionError as error:
+        failure = without_frames(error)
+    assert failure.__traceback__ is None
+    assert "test_worker.py" in failure.__notes__[0]
+
+
+def test_an_absent_device_is_told(noisy: Callable[..., np.ndarray], tiny: Settings, one_thread: None) -> None:
+    with pytest.raises(DeviceError, match="cuda:63"):
+        run(noisy(24, 32), tiny.model_copy(update={"device": "cuda:63"}))
+
+
+def test_forecast_measures_the_pace_of_the_training() -> None:
+    now = [0.0]
+    forecast = Forecast(epochs=10, from_scratch=True, clock=lambda: now[0])
+    assert forecast.update(Progress("prepare", 0, 1)).seconds_left is None
+    updates = []
+    for done in range(0, 101, 10):  # 100 steps, each half a second
+        updates.append(forecast.update(Progress("train", done, 100)))
+        now[0] += 5.0
+    assert updates[0].seconds_left is None
+    # 40 steps, and the later phases in their share of the pace
+    assert updates[6].seconds_left == pytest.approx(20 + 50 * 0.15 / 0.83, rel=0.01)
+    assert updates[6].seconds_per_epoch == pytest.approx(5.0)
+    assert updates[0].seconds_per_epoch is None
+    assert updates[4].text == "Training: epoch 5 of 10"
+    assert forecast.update(Progress("report", 1, 1)).fraction == pytest.approx(1.0)
+
+
+def test_forecast_of_a_loaded_model_spends_its_time_on_restoring() -> None:
+    now = [0.0]
+    forecast = Forecast(epochs=50, from_scratch=False, clock=lambda: now[0])
+    forecast.update(Progress("restore", 0, 4))
+    now[0] += 2.0
+    update = forecast.update(Progress("restore", 1, 4))
+    assert update.seconds_left == pytest.approx(6 + 8 * 0.10 / 0.85)
+    assert update.text == "Restoring 25 %"

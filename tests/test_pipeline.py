@@ -1,0 +1,176 @@
+"""`restore` from array to result: axes, units, damage, inversion, the report."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from napari_vae_repair.errors import InputError, SettingsError
+from napari_vae_repair.image.record import Image
+from napari_vae_repair.pipeline import Progress, restore, restore_steps
+from napari_vae_repair.preparation import as_image
+from napari_vae_repair.restoration import Restoration
+from napari_vae_repair.settings import Settings, make_settings
+from napari_vae_repair.vae.record import Model
+
+
+def mse(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.mean((a.astype(np.float64) - b) ** 2))
+
+
+def test_restoring_brings_the_photo_nearer_to_the_truth(noisy: np.ndarray, photo: np.ndarray, tiny: Settings) -> None:
+    result = restore(noisy, tiny, epochs=25, samples=8, reference=photo)
+    assert mse(result.restored, photo) < 0.5 * mse(noisy, photo)
+    against = result.report.against_reference
+    assert against is not None
+    assert against["restored"]["psnr"] > against["prepared"]["psnr"] + 3
+
+
+def test_results_are_in_the_images_units_and_add_up(noisy: np.ndarray, restoration: Restoration) -> None:
+    assert restoration.report.in_source_units
+    assert restoration.report.inverted_to == "source"
+    assert np.allclose(restoration.prepared, noisy, rtol=1e-5, atol=1e-2)
+    assert np.array_equal(restoration.residual, restoration.prepared - restoration.restored)
+    assert abs(restoration.restored.mean() - noisy.mean()) < 0.2 * noisy.std()
+    assert restoration.std.min() > 0
+
+
+def test_std_is_that_of_the_samples_in_the_images_units(restoration: Restoration) -> None:
+    assert restoration.samples is not None
+    assert np.allclose(restoration.samples.std(axis=0, ddof=1), restoration.std, rtol=1e-3, atol=1e-2)
+
+
+def test_the_classic_chain_stops_where_it_cannot_be_undone(tiny: Settings) -> None:
+    rgb = np.random.default_rng(0).integers(0, 255, (40, 48, 3), dtype=np.uint8)
+    result = restore(rgb, tiny, preset="classic", epochs=1)
+    assert result.axes == "YX"
+    assert result.restored.shape == (40, 48)
+    assert not result.report.in_source_units
+    assert result.report.inverted_to == "noise_strength"
+    assert result.segmentation is not None
+    assert result.segmentation.shape == (40, 48)
+    assert any("noise_strength" in note for note in result.report.notes)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "out_axes"),
+    [
+        ((40, 48), None, "YX"),
+        ((3, 40, 48), None, "ZYX"),
+        ((40, 48, 3), None, "YXS"),
+        ((40, 48, 4), None, "YXS"),
+        ((2, 3, 24, 16), "TCYX", "TCYX"),
+        ((24, 2, 16), "YCX", "YCX"),
+        ((2, 2, 2, 16, 24), "TCZYX", "TCZYX"),
+    ],
+)
+def test_axes_come_back_as_they_were(shape: tuple[int, ...], axes: str | None, out_axes: str, tiny: Settings) -> None:
+    image = np.random.default_rng(0).random(shape)
+    result = restore(image, tiny, axes=axes, epochs=1, samples=2)
+    expected = (*shape[:-1], 3) if shape[-1] == 4 else shape
+    assert result.axes == out_axes
+    assert result.restored.shape == result.residual.shape == result.std.shape == expected
+    assert np.allclose(result.prepared, image[..., :3] if shape[-1] == 4 else image, atol=1e-5)
+
+
+def test_each_channel_has_its_own_range_and_noise(tiny: Settings, photo: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    bright = photo * 50 + rng.normal(0, 2000, photo.shape)
+    dim = photo[::-1] / 10 + rng.normal(0, 20, photo.shape)
+    result = restore(np.stack([bright, dim]), tiny, axes="CYX", epochs=10)
+    first, second = result.report.noise
+    assert np.sqrt(first.variance(np.array(25_000.0))) == pytest.approx(2000, rel=0.3)
+    assert np.sqrt(second.variance(np.array(50.0))) == pytest.approx(20, rel=0.3)
+    assert abs(result.restored[1].mean() - dim.mean()) < 10
+
+
+def test_damage_is_filled_and_does_not_reach_its_surroundings(photo: np.ndarray, model: Model) -> None:
+    mask = np.zeros(photo.shape, dtype=bool)
+    mask[40:48, 30:60] = True
+    spoiled = photo.copy()
+    spoiled[mask] = np.nan
+    by_nan = restore(spoiled, model=model)
+    spoiled[mask] = 1e7
+    by_mask = restore(spoiled, model=model, mask=mask)
+    assert np.isfinite(by_nan.restored).all()
+    assert np.array_equal(by_nan.restored, by_mask.restored)
+    assert mse(by_nan.restored[mask], photo[mask]) < 4 * photo.var()
+    assert by_nan.report.damaged_share == pytest.approx(mask.mean())
+
+
+def test_the_input_is_never_written_to(noisy: np.ndarray, model: Model) -> None:
+    image, mask = noisy.copy(), np.zeros(noisy.shape, dtype=bool)
+    image[3, 4] = np.inf
+    image.setflags(write=False)
+    mask.setflags(write=False)
+    before = image.copy()
+    restore(image, model=model, mask=mask, samples=1)
+    assert np.array_equal(image, before)
+
+
+def test_the_steps_come_in_order_and_the_model_before_the_prediction(noisy: np.ndarray, tiny: Settings) -> None:
+    steps: list[Progress] = []
+    result = restore(noisy, tiny, on_step=steps.append)
+    phases = list(dict.fromkeys(step.phase for step in steps))
+    assert phases == ["prepare", "train", "restore", "report"]
+    for phase in phases:
+        own = [step for step in steps if step.phase == phase]
+        assert own[-1].done == own[-1].total
+        assert [step.done for step in own] == sorted(step.done for step in own)
+    assert [step for step in steps if step.phase == "train"][-1].model is result.model
+
+
+def test_a_saved_models_own_chain_is_used_and_told(noisy: np.ndarray, model: Model) -> None:
+    result = restore(noisy, model=model, preset="classic", samples=1)
+    assert result.report.in_source_units
+    assert any("own preprocessing" in note for note in result.report.notes)
+
+
+def test_the_report_is_json_and_text(restoration: Restoration) -> None:
+    again = json.loads(json.dumps(restoration.report.to_dict()))
+    assert again["reconstruction"]["held_out"]["psnr"] > 0
+    assert set(again["reconstruction"]["image"]) == {"mse", "psnr", "ssim"}
+    assert set(again["seconds"]) == {"prepare", "train", "restore", "report"}
+    for words in ("noise estimated", "held-out", "against the reference", "image's own units", "CPU"):
+        assert words in restoration.report.text()
+
+
+def test_stabilise_is_undone_without_bias(photo: np.ndarray, tiny: Settings) -> None:
+    counts = np.random.default_rng(0).poisson(photo / 20).astype(np.uint16)
+    result = restore(counts, tiny, chain="float32, stabilise, normalise", epochs=20, samples=8)
+    assert result.report.in_source_units
+    assert abs(result.restored.mean() - counts.mean()) < 0.05 * counts.mean()
+    assert np.allclose(result.prepared, counts, atol=1e-2)
+
+
+def test_noise_cannot_be_given_through_a_chain_that_bends_it(noisy: np.ndarray, tiny: Settings) -> None:
+    with pytest.raises(SettingsError, match="float32 and normalise alone"):
+        restore(noisy, tiny, chain="float32, square", noise={"kind": "given", "read_noise": 3.0})
+
+
+def test_dask_and_other_array_likes_are_read(noisy: np.ndarray, model: Model) -> None:
+    dask_array = pytest.importorskip("dask.array")
+    lazy = dask_array.from_array(noisy, chunks=32)
+    assert np.array_equal(restore(lazy, model=model).restored, restore(noisy, model=model).restored)
+
+
+def test_the_default_axes_follow_napari() -> None:
+    assert as_image(np.zeros((40, 40, 3))).axes == "YXS"
+    assert as_image(np.zeros((10, 10, 3 * 3))).axes == "ZYX"
+
+
+def test_other_layers_are_refused() -> None:
+    class Points:
+        data = np.zeros((3, 2))
+        opacity = 1.0
+
+    with pytest.raises(InputError, match="Points"):
+        as_image(Points())
+
+
+def test_progress_can_be_driven_by_hand(noisy: np.ndarray) -> None:
+    steps = restore_steps(Image(noisy, "YX"), make_settings(epochs=1000))
+    assert next(steps).phase == "prepare"
+    steps.close()
