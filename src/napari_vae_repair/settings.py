@@ -209,7 +209,7 @@ class Training(_Frozen):
     )
     patch_px: int = Field(64, ge=8, le=1024, description="side of a patch, in pixels")
     batch_size: int = Field(8, ge=1, le=1024)
-    learning_rate: float = Field(4e-3, gt=0, le=1)
+    learning_rate: float = Field(3e-3, gt=0, le=1)
     kl_warmup: float = Field(0.1, ge=0, le=1, description="share of the run over which the KL weight rises to 1")
     free_bits: float = Field(1e-3, ge=0, description="KL in nats per latent value that costs nothing")
     held_out: float = Field(0.05, gt=0, le=0.5, description="share of the area that leaves the loss, for validation")

@@ -28,7 +28,7 @@ from napari_vae_repair.vae.record import Losses, Model, ValueRange
 AVERAGE_DECAY = 0.99  # of the exponential moving average of the weights, which is what is kept
 RAMP_STEPS = 20  # over which the learning rate rises at the start
 COSINE_FROM = 0.5  # share of the run after which the learning rate falls
-CLIP_NORM = 5.0
+CLIP_NORM = 1.0  # 5.0 let single steps throw a run back by hundreds of others
 VALIDATION_PATCHES = 16
 REPORT_PATCHES = 16
 
