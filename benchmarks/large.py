@@ -41,7 +41,7 @@ def restore_large(model: str) -> None:
     """In a process of its own: print the peak before and after, and the seconds."""
     import torch
 
-    import napari_vae_repair.pipeline  # noqa: F401  the interpreter's memory includes the libraries
+    import napari_vae_repair.pipeline
 
     image = np.load(Path(model).with_suffix(".npy"))
     torch.zeros(1)
@@ -91,7 +91,10 @@ def main() -> None:
         f"| peak memory of the interpreter, libraries and image loaded | {before:.0f} MB |",
         f"| peak memory during `restore`, above that | {after - before:.0f} MB |",
         f"| seconds | {seconds:.0f} |",
-        *(f"| tiles of 256 against the whole (700 x 900), {k}, share of the range | {v:.1e} |" for k, v in differences.items()),
+        *(
+            f"| tiles of 256 against the whole (700 x 900), {k}, share of the range | {v:.1e} |"
+            for k, v in differences.items()
+        ),
     ]
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "large.md").write_text("\n".join(lines) + "\n")

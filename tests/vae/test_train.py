@@ -131,6 +131,14 @@ def test_bfloat16_training_ends_near_float32(noisy: np.ndarray, tiny: Settings, 
     assert elbo["bf16"] == pytest.approx(elbo["float32"], abs=0.05)
 
 
+@pytest.mark.parametrize("noise", ["estimated", "learned"])
+def test_no_tensor_is_made_on_a_default_device(noisy: np.ndarray, tiny: Settings, noise: str) -> None:
+    """Without a GPU this is as near as one comes: whatever is made without a device becomes a meta tensor and fails."""
+    with torch.device("meta"):
+        inside = restore(noisy, tiny, noise={"kind": noise}, device="cpu")
+    assert np.array_equal(inside.restored, restore(noisy, tiny, noise={"kind": noise}, device="cpu").restored)
+
+
 @pytest.mark.gpu
 def test_cuda_gives_what_the_cpu_gives(noisy: np.ndarray, tiny: Settings, model: Model) -> None:
     on_gpu = restore(noisy, model=model, device="cuda", samples=4)

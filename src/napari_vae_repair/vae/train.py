@@ -166,12 +166,14 @@ def _train(prepared: Prepared, settings: Settings, device: Device) -> Generator[
 def _initialise(
     prepared: Prepared, settings: Settings, value_range: ValueRange, device: Device
 ) -> tuple[HierarchicalVAE, PoissonGaussian]:
-    with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
+    in_network_units = tuple(noise.rescaled(value_range.scale, value_range.offset) for noise in prepared.noise)
+    # made on the CPU, so that one seed gives the same weights on each device; the caller's random state stays
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.manual_seed(settings.seed)
         network = HierarchicalVAE(prepared.planes.shape[1], settings.network)
+        likelihood = PoissonGaussian(in_network_units, learned=settings.noise.kind == "learned")
     to_device(network, device)
-    in_network_units = tuple(noise.rescaled(value_range.scale, value_range.offset) for noise in prepared.noise)
-    likelihood = PoissonGaussian(in_network_units, learned=settings.noise.kind == "learned").to(device.torch)
+    likelihood.to(device.torch)
     return network, likelihood
 
 
