@@ -1,12 +1,14 @@
 """Training from scratch beside classical denoisers, on the same pixels in one run.
 
-    python benchmarks/scratch.py [--data ../shared/data] [--threads N]
+    python benchmarks/scratch.py [--data ../shared/data] [--threads N] [--methods NLM TV]
 
-Writes benchmarks/results/scratch.md and scratch.csv. The data is no part of the project: Set12/01 with Gaussian noise
-of sigma 25 (numpy's default_rng(0)), and the first image of each of three sets of real pairs: FMD (Zhang et al. 2019),
-W2S (Zhou et al. 2020) and RENOIR (Anaya & Barbu 2018). Classical methods run with the parameter that is best against
-the reference, BM3D told the noise on Set12. Each method has a process of its own, so that its peak memory is its own.
-Note that `bm3d` is licensed for non-commercial use only; it comes with the extra [bench].
+Writes benchmarks/results/scratch.md and scratch.csv; `--methods` measures some methods anew and keeps the other rows.
+The data is no part of the project: Set12/01 with Gaussian noise of sigma 25 (numpy's default_rng(0)), and the first
+image of each of three sets of real pairs: FMD (Zhang et al. 2019), W2S (Zhou et al. 2020), RENOIR (Anaya and
+Barbu 2018).
+Classical methods run with the parameter that is best against the reference, BM3D told the noise on Set12. Each method
+has a process of its own, so that its peak memory is its own. Note that `bm3d` is licensed for non-commercial use only;
+it comes with the extra [bench].
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ IMAGES = {
     "W2S field057_2": ("pairs/w2s/field057_2_noisy.png", "pairs/w2s/field057_2_reference.png"),
     "RENOIR batch01": ("pairs/renoir/batch01_noisy.png", "pairs/renoir/batch01_reference.png"),
 }
-STRENGTHS = np.geomspace(0.3, 3, 9)  # times the noise's standard deviation
+STRENGTHS = np.geomspace(0.3, 10, 28)  # times the noise's standard deviation
+BM3D_STRENGTHS = (0.5, 1.0, 1.5, 2.2, 3.3, 5.0)  # fewer: it takes ten seconds a run and more
 EPOCHS = {"ours, 20 epochs": 20, "ours, 50 epochs (default)": 50}
 METHODS = ["noisy", "NLM", "TV", "wavelet", "BM3D", *EPOCHS]
 
@@ -105,8 +108,7 @@ def measure(data: Path, name: str, method: str, threads: int) -> dict[str, Any]:
         told = method == "BM3D" and name.startswith("Set12")
         denoise, best = classical(method, noisy, noise_std), (-np.inf, 1.0, 0.0)
         estimate = noisy
-        # BM3D takes ten seconds a run and more: three strengths
-        for strength in [1.0] if told else [0.5, 1.0, 1.5] if method == "BM3D" else STRENGTHS:
+        for strength in (1.0,) if told else BM3D_STRENGTHS if method == "BM3D" else STRENGTHS:
             started = time.perf_counter()
             candidate = denoise(float(strength))
             took = time.perf_counter() - started
@@ -147,11 +149,21 @@ def write(rows: list[dict[str, Any]], threads: int) -> None:
     (RESULTS / "scratch.md").write_text("\n".join(lines) + "\n")
 
 
+def earlier_rows(anew: set[str]) -> list[dict[str, Any]]:
+    """Rows of the last table whose methods are not measured anew."""
+    path = RESULTS / "scratch.csv"
+    if anew == set(METHODS) or not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["method"] not in anew]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--one", nargs=2, metavar=("IMAGE", "METHOD"), help=argparse.SUPPRESS)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     options = parser.parse_args()
     if not options.data.is_dir():
         print(f"skipped: the benchmark data is not at {options.data}; name its folder with --data")
@@ -159,9 +171,9 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(options.data, *options.one, options.threads)))
         return
-    rows = []
+    rows = earlier_rows(set(options.methods))
     for name in IMAGES:
-        for method in METHODS:
+        for method in options.methods:
             command = [sys.executable, __file__, "--data", str(options.data), "--threads", str(options.threads)]
             done = subprocess.run([*command, "--one", name, method], capture_output=True, text=True, check=False)
             if done.returncode:
@@ -169,7 +181,8 @@ def main() -> None:
                 continue
             rows.append(json.loads(done.stdout.splitlines()[-1]))
             print(rows[-1], flush=True)
-    write(rows, options.threads)
+    order = [(name, method) for name in IMAGES for method in METHODS]
+    write(sorted(rows, key=lambda row: order.index((row["image"], row["method"]))), options.threads)
 
 
 if __name__ == "__main__":

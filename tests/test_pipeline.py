@@ -122,6 +122,18 @@ def test_the_steps_come_in_order_and_the_model_before_the_prediction(noisy: np.n
     assert [step for step in steps if step.phase == "train"][-1].model is result.model
 
 
+def test_the_report_tells_when_more_than_noise_was_taken_away(noisy: np.ndarray, tiny: Settings) -> None:
+    fair, unfair = (
+        restore(noisy, tiny, epochs=15, noise={"kind": "given", "read_noise": read_noise}).report
+        for read_noise in (100.0, 20.0)
+    )
+    assert fair.residual_over_noise == pytest.approx(1, abs=0.45)
+    assert unfair.residual_over_noise is not None
+    assert unfair.residual_over_noise > 3
+    assert any("was taken away" in note for note in unfair.notes)
+    assert not any("was taken away" in note for note in fair.notes)
+
+
 def test_a_saved_models_own_chain_is_used_and_told(noisy: np.ndarray, model: Model) -> None:
     result = restore(noisy, model=model, preset="classic", samples=1)
     assert result.report.in_source_units

@@ -35,6 +35,9 @@ class Report:
         Of neighbouring residuals along x and y; 0 = white.
     residual_std : float
         Standard deviation of the residual, in the results' units.
+    residual_over_noise : float or None
+        Mean square of the residual over the variance of the noise: 1 = just the noise was removed, more = detail went
+        with it, or the noise was underestimated, less = noise was left in; None without `noise_in_source_units`.
     damaged_share : float
         Share of pixels that were filled.
     seconds : dict
@@ -55,6 +58,7 @@ class Report:
     collapsed: bool
     residual_correlation: tuple[float, float]
     residual_std: float
+    residual_over_noise: float | None
     damaged_share: float
     seconds: dict[str, float]
     device: str
@@ -89,8 +93,11 @@ class Report:
                 f"SSIM {prepared['ssim']:.3f} -> {restored['ssim']:.3f}"
             )
         along_x, along_y = self.residual_correlation
+        over = (
+            "" if self.residual_over_noise is None else f" ({self.residual_over_noise:.2f} times the noise's variance)"
+        )
         lines.append(
-            f"residual: std {self.residual_std:.4g}, correlation {along_x:+.2f} along x, {along_y:+.2f} along y"
+            f"residual: std {self.residual_std:.4g}{over}, correlation {along_x:+.2f} along x, {along_y:+.2f} along y"
         )
         lines.append(
             "result in the image's own units"

@@ -20,6 +20,7 @@ from napari_vae_repair.vae.device import Device
 from napari_vae_repair.vae.predict import Posterior
 from napari_vae_repair.vae.record import Model
 
+MUCH_MORE_THAN_NOISE = 1.5  # times its variance
 WHITE_WITHIN = 0.15  # |correlation| of neighbouring residuals that is still called white
 
 
@@ -154,6 +155,7 @@ def make_report(
         noise = tuple(model_.rescaled(*entry) for model_, entry in zip(noise, affine, strict=True) if entry is not None)
     residual = result.prepared - result.posterior.mean
     correlation = residual_correlation(residual, result.damaged)
+    ratio = _residual_over_noise(residual, result, noise) if in_source else None
     chain = result.chains[0]
     return Report(
         inverted_to=chain.inverted_to,
@@ -167,12 +169,27 @@ def make_report(
         collapsed=model.collapsed,
         residual_correlation=correlation,
         residual_std=float(residual[~np.broadcast_to(result.damaged[:, None], residual.shape)].std(dtype=np.float64)),
+        residual_over_noise=ratio,
         damaged_share=float(result.damaged.mean()),
         seconds=dict(seconds),
         device=device.label,
-        notes=(*notes, *_warnings(chain, model, settings, correlation)),
+        notes=(*notes, *_warnings(chain, model, settings, correlation, ratio)),
         training=dict(model.training),
     )
+
+
+def _residual_over_noise(residual: NDArray[np.float32], result: Result, noise: tuple[NoiseModel, ...]) -> float:
+    """Mean square of the residual over the mean variance of the noise, in the source's units; mean over channels."""
+    count, step = len(residual) // len(noise), max(1, int(np.sqrt(residual[0].size / 1e6)))
+    ratios = []
+    for index, model in enumerate(noise):
+        part = np.s_[index * count : (index + 1) * count, :, ::step, ::step]
+        good = np.broadcast_to(~result.damaged[:, None][part], residual[part].shape)
+        squares = np.square(residual[part][good], dtype=np.float64)
+        variances = model.variance(result.posterior.mean[part][good].astype(np.float64))
+        if squares.size:
+            ratios.append(float(squares.mean() / variances.mean()))
+    return float(np.mean(ratios))
 
 
 def _reconstruction(model: Model) -> dict[str, dict[str, float]]:
@@ -185,8 +202,15 @@ def _reconstruction(model: Model) -> dict[str, dict[str, float]]:
     }
 
 
-def _warnings(chain: FittedChain, model: Model, settings: Settings, correlation: tuple[float, float]) -> list[str]:
+def _warnings(
+    chain: FittedChain, model: Model, settings: Settings, correlation: tuple[float, float], ratio: float | None
+) -> list[str]:
     out = []
+    if ratio is not None and ratio > MUCH_MORE_THAN_NOISE:
+        out.append(
+            f"{ratio:.1f} times the noise's variance was taken away: detail went with it (train longer), "
+            "or the noise is stronger than was estimated (give it)"
+        )
     if model.collapsed:
         out.append("the posterior collapsed: the result hardly depends on the image; give the noise or train longer")
     if not chain.in_source_units:
