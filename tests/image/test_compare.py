@@ -7,6 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from napari_vae_repair.image import compare
 from napari_vae_repair.image.compare import compare_planes, residual_correlation
 
 
@@ -41,3 +42,10 @@ def test_correlation_tells_white_from_blurred_noise_and_its_direction() -> None:
 
 def test_a_residual_of_nothing_has_no_correlation() -> None:
     assert residual_correlation(np.zeros((1, 1, 9, 9), np.float32), np.zeros((1, 9, 9), bool)) == (0.0, 0.0)
+
+
+def test_of_large_planes_the_centre_is_measured(monkeypatch: pytest.MonkeyPatch, photo: np.ndarray) -> None:
+    monkeypatch.setattr(compare, "CENTRE_PX", 40)
+    framed = photo.copy()
+    framed[:10] += 1e3
+    assert compare_planes(framed[None, None], photo[None, None])["mse"] == 0

