@@ -2,7 +2,7 @@
 
     python benchmarks/scratch.py [--data ../shared/data] [--threads N] [--methods NLM TV] [--images ...]
 
-Writes benchmarks/results/scratch.md and scratch.csv; `--methods` and `--images` measure some anew and keeps the other rows.
+Writes benchmarks/results/scratch.md and scratch.csv; `--methods` and `--images` measure some anew and keep the others.
 The data is no part of the project: Set12/01 with Gaussian noise of sigma 25 (numpy's default_rng(0)), and the first
 image of each of three sets of real pairs: FMD (Zhang et al. 2019), W2S (Zhou et al. 2020), RENOIR (Anaya and
 Barbu 2018).

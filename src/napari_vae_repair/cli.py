@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output-dir", default="demo-output", metavar="DIR", help="where files are written [%(default)s]"
     )
     demo.add_argument("--screenshot", action="store_true", help="write DIR/demo.png and close the viewer")
-    demo.add_argument("--epochs", type=int, metavar="N", help="training epochs")
+    demo.add_argument("--epochs", type=int, default=20, metavar="N", help="training epochs [%(default)s]")
     info = commands.add_parser("info", help="describe a model file")
     info.set_defaults(command=_info)
     info.add_argument("model", metavar="MODEL", help="a file by --save-model")
