@@ -46,7 +46,7 @@ def example_image() -> Image:
     """The photo "camera" of scikit-image with seeded Gaussian noise, (512, 512) float32."""
     from skimage.data import camera
 
-    clean = np.asarray(camera(), dtype=np.float32)  # type: ignore[no-untyped-call]
+    clean = np.asarray(camera(), dtype=np.float32)
     noise = np.random.default_rng(EXAMPLE_SEED).normal(0, EXAMPLE_SIGMA, clean.shape)
     return Image((clean + noise).astype(np.float32), "YX", name="noisy camera")
 

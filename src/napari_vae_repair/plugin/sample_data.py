@@ -17,7 +17,7 @@ MICROGRAPH_PIXEL_UM = 0.2  # assumed: the image comes without a scale
 
 def noisy_photo() -> list[LayerData]:
     """The photographer of scikit-image with Gaussian noise, std 25 of 255, rounded and clipped to uint8."""
-    truth = skimage.data.camera()  # type: ignore[no-untyped-call]
+    truth = skimage.data.camera()
     noise = np.random.default_rng(0).normal(0.0, PHOTO_NOISE_STD, truth.shape)
     noisy = np.clip(np.rint(truth + noise), 0, 255).astype(np.uint8)
     return [
@@ -28,7 +28,7 @@ def noisy_photo() -> list[LayerData]:
 
 def noisy_micrograph() -> list[LayerData]:
     """The cell of scikit-image as a camera with little light counts it: Poisson-Gaussian noise, uint16."""
-    light = skimage.data.cell().astype(np.float64)  # type: ignore[no-untyped-call]
+    light = skimage.data.cell().astype(np.float64)
     photons = MICROGRAPH_PHOTONS * light / light.max()
     rng = np.random.default_rng(1)
     counted = MICROGRAPH_GAIN * rng.poisson(photons) + rng.normal(MICROGRAPH_OFFSET, MICROGRAPH_READ_NOISE, light.shape)

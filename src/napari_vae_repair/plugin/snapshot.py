@@ -186,7 +186,7 @@ def lengths_um(scale: Sequence[float], units: Sequence[Any], axes: str) -> dict[
     """Micrometres per step for each axis whose unit is a length; units are those of pint or their names."""
     import pint
 
-    registry: Any = pint.get_application_registry()  # type: ignore[no-untyped-call]
+    registry: Any = pint.get_application_registry()
     sizes = {}
     for axis, step, unit in zip(axes, scale, units, strict=False):
         quantity = registry.Quantity(float(step), str(unit))
