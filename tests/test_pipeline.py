@@ -173,6 +173,16 @@ def test_the_default_axes_follow_napari() -> None:
     assert as_image(np.zeros((10, 10, 3 * 3))).axes == "ZYX"
 
 
+def test_a_mask_or_axes_given_beside_an_image_are_not_dropped(noisy: np.ndarray) -> None:
+    image, mask = Image(noisy, "YX"), np.zeros(noisy.shape, dtype=bool)
+    mask[3, 4] = True
+    assert as_image(image).pixels is noisy
+    assert as_image(image, mask=mask).damaged.sum() == 1
+    assert as_image(image, axes="XY").axes == "XY"
+    with pytest.raises(InputError, match="boolean"):
+        as_image(image, mask=np.zeros(noisy.shape))
+
+
 def test_other_layers_are_refused() -> None:
     class Points:
         data = np.zeros((3, 2))

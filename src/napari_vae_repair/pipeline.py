@@ -104,7 +104,7 @@ def restore(
     given = changes.pop("model") if isinstance(changes.get("model"), Model) else None
     chosen = make_settings(settings, **changes)
     steps = restore_steps(
-        as_image(image, axes, mask), chosen, reference=reference, model=given, should_stop=should_stop or _never
+        as_image(image, axes, mask), chosen, reference=reference, model=given, should_stop=should_stop
     )
     while True:
         try:
@@ -122,7 +122,7 @@ def restore_steps(
     *,
     reference: NDArray[Any] | None = None,
     model: Model | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
+    should_stop: Callable[[], bool] | None = None,
 ) -> Generator[Progress, None, Restoration]:
     """The steps of `restore`, one at a time, for callers with an event loop of their own.
 
@@ -136,7 +136,7 @@ def restore_steps(
         The truth, in the image's shape and units.
     model : Model, optional
         Takes the place of `settings.model`.
-    should_stop : callable
+    should_stop : callable, optional
         True ends the run with `Cancelled`.
 
     Yields
@@ -148,6 +148,7 @@ def restore_steps(
     VaeRepairError
         As `restore`.
     """
+    should_stop = should_stop or _never
     clock = _Clock()
     device = choose_device(settings.device)
     if model is None and settings.model != SCRATCH:
@@ -247,7 +248,7 @@ def _fit(
     prepared: Prepared, chains: list[FittedChain], settings: Settings, device: Device, should_stop: Callable[[], bool]
 ) -> Generator[Progress, None, Model]:
     _, total = steps_of(settings)
-    steps = train(_padded(prepared, 2 ** len(settings.network.widths)), settings, device)
+    steps = train(_padded(prepared, settings.network.stride_px), settings, device)
     for done in range(1, total + 1):
         losses = next(steps)
         yield Progress("train", done, total, losses)

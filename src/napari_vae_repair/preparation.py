@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from napari_vae_repair.settings import GivenNoise, Settings, Step, format_chain
 
 
 def as_image(image: Any, axes: str | None = None, mask: Any = None) -> Image:
-    """An array, a dask array or a napari Image layer as an `Image`.
+    """An array, a dask array, a napari Image layer or an `Image` as an `Image`; `axes` and `mask` replace its own.
 
     Raises
     ------
@@ -27,7 +28,8 @@ def as_image(image: Any, axes: str | None = None, mask: Any = None) -> Image:
     """
     name = "image"
     if isinstance(image, Image):
-        return image
+        masked = image.mask if mask is None else np.asarray(mask)
+        return replace(image, axes=axes or image.axes, mask=masked)
     if hasattr(image, "multiscale") and hasattr(image, "rgb"):  # a napari Image layer, told without importing napari
         name = str(image.name)
         axes = axes or axes_letters(image.axis_labels) + ("S" if image.rgb else "")

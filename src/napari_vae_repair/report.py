@@ -36,8 +36,9 @@ class Report:
     residual_std : float
         Standard deviation of the residual, in the results' units.
     residual_over_noise : float or None
-        Mean square of the residual over the variance of the noise: 1 = just the noise was removed, more = detail went
-        with it, or the noise was underestimated, less = noise was left in; None without `noise_in_source_units`.
+        Mean square of the residual over the variance of the noise. Below 1 by the posterior's own variance when all
+        is right; further below, noise was left in; above 1, detail went too, or the noise was underestimated. None
+        without `noise_in_source_units`.
     damaged_share : float
         Share of pixels that were filled.
     seconds : dict

@@ -190,6 +190,11 @@ class Network(_Frozen):
     latents: tuple[int, ...] = Field((4, 8, 8), description="latent channels of each level")
     blocks: int = Field(1, ge=1, le=8, description="residual blocks of each level, up and down")
 
+    @property
+    def stride_px(self) -> int:
+        """Grid of the coarsest level, in pixels: height and width of what the network sees are multiples of it."""
+        return int(2 ** len(self.widths))
+
     @model_validator(mode="after")
     def _same_levels(self) -> Network:
         if len(self.widths) != len(self.latents):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from napari_vae_repair.errors import Cancelled
 from napari_vae_repair.pipeline import encode, restore
@@ -72,6 +73,13 @@ def test_prediction_stops_between_layers(large: np.ndarray, model: Model) -> Non
     with pytest.raises(Cancelled, match="'restore'"):
         restore(large, model=model, should_stop=should_stop)
     assert polls == 11
+
+
+def test_the_caller_keeps_its_gradients_between_steps(noisy: np.ndarray, model: Model) -> None:
+    seen: list[bool] = []
+    restore(noisy, model=model, samples=2, on_step=lambda step: seen.append(torch.is_grad_enabled()))
+    assert seen
+    assert all(seen)
 
 
 def test_a_model_is_not_changed_by_using_it(noisy: np.ndarray, model: Model) -> None:

@@ -109,7 +109,7 @@ class HierarchicalVAE(nn.Module):
     @property
     def stride(self) -> int:
         """Height and width must be multiples of this many pixels."""
-        return int(2 ** len(self.network.widths))
+        return self.network.stride_px
 
     @property
     def receptive_px(self) -> int:

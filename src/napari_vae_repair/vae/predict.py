@@ -86,7 +86,7 @@ def predict_steps(
     DeviceMemoryError
         If the device's memory is exhausted.
     """
-    with memory_released(device), torch.no_grad():
+    with memory_released(device):
         network = on_device(model.network, device)
         with _stopping_between_layers(network, should_stop):
             height, width = planes.shape[2:]
@@ -97,11 +97,12 @@ def predict_steps(
                 for tile in tiles:
                     x, lost = _read(planes[index], damaged[index], tile, model.value_range, device)
                     tally = _Tally()
-                    with device.precision():
+                    with torch.no_grad(), device.precision():
                         encoded = network.encode(x, lost)
                     for sample in range(samples):
                         place = Place(seed, index, sample, tile.read[0].start, tile.read[1].start)
-                        with device.precision():
+                        # never around a yield: the caller would run without gradients too
+                        with torch.no_grad(), device.precision():
                             clean = network.decode(encoded, _noise_at(place)).clean
                         drawn = _prepared_units(clean, tile, model.value_range)
                         tally.add(drawn)
