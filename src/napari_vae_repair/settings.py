@@ -189,6 +189,7 @@ class Network(_Frozen):
     widths: tuple[int, ...] = Field((48, 64, 64), min_length=1, max_length=6, description="features of each level")
     latents: tuple[int, ...] = Field((4, 8, 8), description="latent channels of each level")
     blocks: int = Field(1, ge=1, le=8, description="residual blocks of each level, up and down")
+    told: bool = Field(False, description="whether the network can be told the noise beside the image")
 
     @property
     def stride_px(self) -> int:

@@ -11,6 +11,8 @@ from napari_vae_repair.noise.record import NoiseModel
 
 SMALLEST_STD = 1e-3  # network units, whose range is about 2: keeps the likelihood finite where there is no noise
 
+SMALLEST_POWER = 0.05  # of white noise, at frequencies that correlated noise hardly has
+
 
 class PoissonGaussian(nn.Module):
     """Normal likelihood whose variance grows linearly with the clean value, one model for each channel of ``C``.
@@ -61,3 +63,47 @@ class PoissonGaussian(nn.Module):
         return tuple(
             NoiseModel(gain if gain > 1e-9 else 0.0, read_noise, offset, source) for gain, read_noise, offset in values
         )
+
+
+def whitened_log_likelihood(residual: Tensor, std: Tensor, neighbours: Tensor) -> Tensor:
+    """Log likelihood in nats of each image whose noise is normal and stationary in correlation.
+
+    The residual is divided by its standard deviation and brought to white in Fourier space, where its power is that of
+    noise whose correlation falls with the distance ``d`` along each axis as ``neighbours ** d**2`` (a Gaussian's).
+
+    Parameters
+    ----------
+    residual : Tensor
+        ``(B, 1, Y, X)`` float32 observed minus clean; 0 where nothing was measured.
+    std : Tensor
+        ``(B, 1, Y, X)`` standard deviation of the noise.
+    neighbours : Tensor
+        ``(B, 2)`` correlation of neighbours along y and along x, 0 to below 1.
+
+    Returns
+    -------
+    Tensor
+        ``(B,)``, the sum over pixels.
+
+    Notes
+    -----
+    The image counts as periodic. Frequencies that such noise would hardly have count as having `SMALLEST_POWER` of
+    white noise, so that a correlation that was not quite right cannot dominate.
+    """
+    height, width = residual.shape[2:]
+    power = (_power(neighbours[:, 0], height)[:, :, None] * _power(neighbours[:, 1], width)[:, None, :]).clamp(
+        min=SMALLEST_POWER
+    )
+    spectrum = torch.fft.fft2((residual / std)[:, 0], norm="ortho")
+    squares = (spectrum.real**2 + spectrum.imag**2) / power
+    constant = math.log(2 * math.pi)
+    return -0.5 * ((squares + power.log() + constant).sum(dim=(1, 2)) + 2 * std.log().sum(dim=(1, 2, 3)))
+
+
+def _power(neighbour: Tensor, length: int) -> Tensor:
+    """``(B, length)`` power spectrum, mean 1, along one axis."""
+    lags = torch.arange(1, 8, device=neighbour.device, dtype=torch.float32)
+    frequencies = 2 * math.pi * torch.arange(length, device=neighbour.device) / length
+    waves = torch.cos(lags[:, None] * frequencies)  # (lags, length)
+    correlation = neighbour.clamp(0, 0.95)[:, None] ** (lags**2)  # (B, lags)
+    return 1 + 2 * correlation @ waves

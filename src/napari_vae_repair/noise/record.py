@@ -1,11 +1,31 @@
-"""`NoiseModel`: Poisson-Gaussian noise as three numbers, in whatever units the values have."""
+"""`NoiseModel`: what is known of the noise, in whatever units the values have, and how far to trust it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """How far one number of a noise model can be trusted.
+
+    Attributes
+    ----------
+    quantity : str
+        "strength", "signal dependence", "correlation" or "stripes".
+    grade : {"good", "doubtful", "bad"}
+        Use it; look at it; give it yourself.
+    reason : str
+        In one line, why.
+    """
+
+    quantity: str
+    grade: Literal["good", "doubtful", "bad"]
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +42,22 @@ class NoiseModel:
         Value from which signal counts (darkness), in value units.
     source : str
         Where the numbers come from: "estimated", "given" or "learned".
+    correlation : tuple of float
+        Of the noise of neighbouring pixels, along y and along x.
+    stripes : tuple of float
+        Standard deviation of what all pixels of a row, and all of a column, have in common beyond the noise, in
+        value units.
+    grades : tuple of Grade
+        For estimated numbers; empty where nothing was judged.
     """
 
     gain: float
     read_noise: float
     offset: float = 0.0
     source: str = "estimated"
+    correlation: tuple[float, float] = (0.0, 0.0)
+    stripes: tuple[float, float] = (0.0, 0.0)
+    grades: tuple[Grade, ...] = ()
 
     def variance(self, clean: NDArray[np.floating]) -> NDArray[np.floating]:
         """Noise variance at each clean value, same shape."""
@@ -35,8 +65,29 @@ class NoiseModel:
 
     def rescaled(self, scale: float, offset: float) -> NoiseModel:
         """The same noise for values ``scale * value + offset``; `scale` is above 0."""
-        return NoiseModel(self.gain * scale, self.read_noise * scale, self.offset * scale + offset, self.source)
+        return replace(
+            self,
+            gain=self.gain * scale,
+            read_noise=self.read_noise * scale,
+            offset=self.offset * scale + offset,
+            stripes=(self.stripes[0] * scale, self.stripes[1] * scale),
+        )
 
-    def to_dict(self) -> dict[str, float | str]:
+    def to_dict(self) -> dict[str, Any]:
         """A dict for JSON."""
-        return {"gain": self.gain, "read_noise": self.read_noise, "offset": self.offset, "source": self.source}
+        return {
+            "gain": self.gain,
+            "read_noise": self.read_noise,
+            "offset": self.offset,
+            "source": self.source,
+            "correlation": list(self.correlation),
+            "stripes": list(self.stripes),
+            "grades": [{"quantity": g.quantity, "grade": g.grade, "reason": g.reason} for g in self.grades],
+        }
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> NoiseModel:
+        """The model that `to_dict` described; TypeError or KeyError where it describes none."""
+        pairs = {name: tuple(saved[name]) for name in ("correlation", "stripes") if name in saved}
+        grades = tuple(Grade(**grade) for grade in saved.get("grades", ()))
+        return cls(**{**saved, **pairs, "grades": grades})

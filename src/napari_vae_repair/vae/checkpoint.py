@@ -126,7 +126,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         network = HierarchicalVAE(int(header["channels"]), settings.network)
         network.load_state_dict(load_file(path))
         value_range = ValueRange(*(float(value) for value in header["value_range"]))
-        noise = tuple(NoiseModel(**entry) for entry in header["noise"])
+        noise = tuple(NoiseModel.from_dict(entry) for entry in header["noise"])
     except (SafetensorError, SettingsError, RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
         raise ModelFileError(
             f"The model {path} is damaged: {error}.", "Header and weights must agree.", _REMEDY

@@ -20,6 +20,8 @@ from napari_vae_repair.vae.latent import Gaussian
 Noise = Callable[[int, Gaussian], Tensor | None]
 """Given the level and its posterior: standard normal noise, or None for the posterior's mean."""
 
+TOLD_PLANES = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
@@ -94,7 +96,7 @@ class HierarchicalVAE(nn.Module):
         self.channels = channels
         self.network = network
         widths = network.widths
-        self.stem = nn.Conv2d(4 * (channels + 1), widths[0], 3, padding=1)
+        self.stem = nn.Conv2d(4 * (channels + 1) + TOLD_PLANES * network.told, widths[0], 3, padding=1)
         self.up = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(width) for _ in range(network.blocks))) for width in widths
         )
@@ -118,7 +120,7 @@ class HierarchicalVAE(nn.Module):
         reach = sum((2 * convolutions + 1) * 2 ** (level + 1) for level in range(len(self.network.widths)))
         return int(reach + 2 * 2 + self.stride)  # stem and head; the corner of a coarse position
 
-    def encode(self, x: Tensor, damaged: Tensor) -> list[Tensor]:
+    def encode(self, x: Tensor, damaged: Tensor, told: Tensor | None = None) -> list[Tensor]:
         """Bottom-up features of each level, finest first.
 
         Parameters
@@ -127,8 +129,14 @@ class HierarchicalVAE(nn.Module):
             ``(B, C, Y, X)`` in network units, damage filled in, height and width multiples of `stride`.
         damaged : Tensor
             ``(B, 1, Y, X)`` float, 1 where `x` was filled in.
+        told : Tensor, optional
+            ``(B, 3)`` standard deviation of the noise in network units and its correlation between neighbours along
+            y and x; rows of nan, or None, leave the network to find out. Looked at with `Network.told` alone.
         """
-        features = self.stem(functional.pixel_unshuffle(torch.cat([x, damaged], dim=1), 2))
+        packed = functional.pixel_unshuffle(torch.cat([x, damaged], dim=1), 2)
+        if self.network.told:
+            packed = torch.cat([packed, _told_planes(told, packed)], dim=1)
+        features = self.stem(packed)
         out = []
         for level, block in enumerate(self.up):
             features = block(features)
@@ -152,3 +160,14 @@ class HierarchicalVAE(nn.Module):
         with torch.autocast(features.device.type, enabled=False):  # 16-bit output would show bands in 16-bit data
             clean = functional.pixel_shuffle(self.head(features.float()), 2)
         return Decoded(clean, tuple(divergences), tuple(means))
+
+
+def _told_planes(told: Tensor | None, packed: Tensor) -> Tensor:
+    """``(B, TOLD_PLANES, Y, X)``: whether anything is told, how strong the noise is, and its correlation."""
+    if told is None:
+        return packed.new_zeros(len(packed), TOLD_PLANES, *packed.shape[2:])
+    known = torch.isfinite(told).all(dim=1, keepdim=True)
+    # a standard deviation between 0.002 and 2 becomes about -1.5 to 2
+    strength = torch.log(told[:, :1].clamp(min=1e-3)) / 2 + 1.5
+    told = torch.where(known, torch.cat([torch.ones_like(strength), strength, told[:, 1:]], dim=1), 0.0)
+    return told.to(packed.dtype)[:, :, None, None].expand(-1, -1, *packed.shape[2:])

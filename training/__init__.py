@@ -1,0 +1,1 @@
+"""How the starter weights were made: scenes, corruptions, recipe. Not part of the installed package."""

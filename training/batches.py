@@ -1,0 +1,259 @@
+"""Batches for training: scenes cropped, varied, corrupted and brought to network units, in a process of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_vae_repair.image.anscombe import anscombe, inverse_anscombe
+from napari_vae_repair.image.measured import fill_damage
+from training.corruptions import Corrupted, Corruption, Plane, Rng, corrupt, draw_corruption
+from training.damage import VISIBLE, damage_mask, overlay
+from training.scenes import PROCEDURAL, Scenes, load_scenes, with_procedural
+
+PROCEDURAL_SHARE, PHOTO_SHARE = 0.3, 0.42  # the rest are micrographs
+MASKS = 600
+STABILISED_SHARE = 0.5  # of patches with signal-dependent noise
+TOLD_SHARE = 0.5
+MISTOLD = 0.12  # standard deviation of the logarithm of what is told, and of what stabilises
+_COARSE = 4  # every so many pixels of the scene decide its range
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """How often patches are damaged.
+
+    Attributes
+    ----------
+    marked : float
+        Share whose damage is marked, and filled as the preprocessing fills it.
+    unmarked : float
+        Share over which dirt, lint, scratches or stains lie that nothing marks.
+    """
+
+    marked: float = 0.2
+    unmarked: float = 0.02
+
+
+RESTORING = Mix()
+INSPECTING = Mix(marked=0.0, unmarked=0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Patches in network units: the 0.5 and 99.5 percentiles of the noisy scene are about -1 and 1.
+
+    Attributes
+    ----------
+    noisy, clean : ndarray of float32
+        ``(B, 1, Y, X)``.
+    std : ndarray of float32
+        ``(B, 1, Y, X)`` standard deviation of the noise.
+    neighbours : ndarray of float32
+        ``(B, 2)`` correlation of the noise along y and x.
+    masked : ndarray of float32
+        ``(B, 1, Y, X)``: 1 where the pixel is marked as damaged.
+    counted : ndarray of float32
+        ``(B, 1, Y, X)``: 1 where the noise is all that happened.
+    unmarked : ndarray of float32
+        ``(B, 1, Y, X)``: 1 where the pixel is damaged and nothing marks it, single hot and dead ones included.
+    told : ndarray of float32
+        ``(B, 3)`` standard deviation and correlation along y and x as an estimate would give them; nan = not told.
+    """
+
+    noisy: Plane
+    clean: Plane
+    std: Plane
+    neighbours: Plane
+    masked: Plane
+    counted: Plane
+    unmarked: Plane
+    told: Plane
+
+
+class BatchSource:
+    """Batches without end.
+
+    Parameters
+    ----------
+    scenes : Scenes
+        Clean patches; procedural ones among them are drawn with their own share.
+    batch_size, patch_px : int
+        Of each batch.
+    mix : Mix
+        How often patches are damaged.
+    seed : int
+        The same seed gives the same batches.
+    """
+
+    def __init__(self, scenes: Scenes, batch_size: int, patch_px: int, mix: Mix, seed: int) -> None:
+        self._scenes, self._batch_size, self._patch_px, self._mix = scenes, batch_size, patch_px, mix
+        self._rng = np.random.default_rng(seed)
+        self._masks = [damage_mask(self._rng, patch_px) for _ in range(MASKS)]
+        names = scenes.source
+        groups = [np.char.startswith(names, "photo/"), names == PROCEDURAL]
+        groups.append(~groups[0] & ~groups[1])
+        self._groups = [np.flatnonzero(group) for group in groups]
+        shares = np.array([PHOTO_SHARE, PROCEDURAL_SHARE, 1 - PHOTO_SHARE - PROCEDURAL_SHARE])
+        shares *= [group.size > 0 for group in self._groups]
+        self._shares = shares / shares.sum()
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            yield self.draw()
+
+    def draw(self) -> Batch:
+        """The next batch."""
+        patches = [self._patch() for _ in range(self._batch_size)]
+        return Batch(*(np.stack(part).astype(np.float32) for part in zip(*patches, strict=True)))
+
+    def _patch(self) -> tuple[Any, ...]:
+        rng = self._rng
+        whole, clean = self._clean()
+        corruption = draw_corruption(rng, whole)
+        if np.isfinite(corruption.white):
+            whole, clean = np.minimum(whole, corruption.white), np.minimum(clean, corruption.white)
+        seen = corrupt(clean, corruption, rng)
+        coarse = whole[::_COARSE, ::_COARSE]
+        span_of = coarse + corruption.std(coarse) * rng.standard_normal(coarse.shape).astype(np.float32)
+        span_of = np.clip(span_of, corruption.black, corruption.white)
+        if corruption.gain > 0 and not corruption.impulses and rng.random() < STABILISED_SHARE:
+            clean, seen, span_of = _stabilised(clean, seen, span_of, corruption, rng)
+        noisy, masked, unmarked = self._damaged(seen)
+        scale, offset = _to_network_units(span_of, rng)
+        std, neighbours = seen.std * scale, np.array(corruption.neighbours, dtype=np.float32)
+        planes = (noisy * scale + offset, clean * scale + offset, std)
+        told = _told(float(np.sqrt((std**2).mean())), neighbours, rng)
+        counted = seen.counted & ~masked & ~unmarked
+        return (*(p[None] for p in planes), neighbours, masked[None], counted[None], unmarked[None], told)
+
+    def _damaged(self, seen: Corrupted) -> tuple[Plane, NDArray[np.bool_], NDArray[np.bool_]]:
+        """The noisy patch with damage, what of it is marked, and what is not."""
+        rng, noisy, nothing = self._rng, seen.noisy, np.zeros(seen.noisy.shape, dtype=bool)
+        drawn = rng.random()
+        if drawn < self._mix.marked:
+            masked = self._masks[rng.integers(MASKS)]
+            noisy = noisy.copy()
+            fill_damage(noisy[None, None], masked[None])
+            return noisy, masked, seen.hit & ~masked
+        if drawn < self._mix.marked + self._mix.unmarked:
+            opacity, value = overlay(rng, self._patch_px)
+            low, high = np.percentile(noisy, [0.5, 99.5]).astype(np.float32)
+            noisy = (1 - opacity) * noisy + opacity * (low + value * (high - low))
+            return noisy, nothing, seen.hit | (opacity >= VISIBLE)
+        return noisy, nothing, seen.hit
+
+    def _clean(self) -> tuple[Plane, Plane]:
+        """A varied scene, 0 to 1, and the patch of it; of two patches more often the one with more to see."""
+        rng, side = self._rng, self._patch_px
+        group = self._groups[rng.choice(len(self._groups), p=self._shares)]
+        scene = self._scenes.patches[rng.choice(group)]
+        scene = np.rot90(scene, rng.integers(4))
+        if rng.random() < 0.5:
+            scene = scene[:, ::-1]
+        corners = rng.integers(0, scene.shape[0] - side + 1, (2, 2))
+        contrast = [scene[y : y + side, x : x + side].std() for y, x in corners]
+        y, x = corners[int(np.argmax(contrast)) if rng.random() < 0.6 else 0]
+        whole = _varied(scene.astype(np.float32) / 255, rng)
+        return whole, np.ascontiguousarray(whole[y : y + side, x : x + side])
+
+
+def _varied(scene: Plane, rng: Rng) -> Plane:
+    """Other brightness, contrast and shading of the same scene, within 0 to 1."""
+    if rng.random() < 0.1:
+        scene = 1 - scene
+    if rng.random() < 0.5:
+        scene = scene ** np.float32(np.exp(rng.uniform(np.log(0.4), np.log(2.5))))
+    if rng.random() < 0.3:
+        scene = scene * rng.uniform(0.3, 1) + rng.uniform(0, 0.3)
+    if rng.random() < 0.1:
+        rows, columns = np.indices(scene.shape, dtype=np.float32) / len(scene) - 0.5
+        scene = scene * (1 - rng.uniform(0.3, 1.2) * (rows**2 + columns**2))
+    return np.clip(scene, 0, 1).astype(np.float32)
+
+
+def _stabilised(
+    clean: Plane, seen: Corrupted, span_of: Plane, corruption: Corruption, rng: Rng
+) -> tuple[Plane, Corrupted, Plane]:
+    """As the step `stabilise` leaves it, with a gain and read noise that are not quite right."""
+    gain, read_noise = (
+        float(value * np.exp(MISTOLD * rng.standard_normal())) for value in (corruption.gain, corruption.read_noise)
+    )
+
+    def forward(values: Plane) -> Plane:
+        return anscombe(values.astype(np.float64), gain, read_noise).astype(np.float32)
+
+    # the clean value that the product's inverse of a mean leads back to this scene
+    grid = np.linspace(0, float(forward(np.float32([clean.max()]))[0]) * 1.1 + 3, 512)
+    led_back = inverse_anscombe(grid, gain, read_noise, "mean")
+    target = np.interp(clean, led_back, grid).astype(np.float32)
+    slope = np.sqrt(gain * np.maximum(clean, 0) + read_noise**2)
+    stabilised = Corrupted(forward(seen.noisy), (seen.std / slope).astype(np.float32), seen.counted, seen.hit)
+    return target, stabilised, forward(span_of)
+
+
+def _to_network_units(span_of: Plane, rng: Rng) -> tuple[np.float32, np.float32]:
+    """Scale and offset, varied as where a patch is only a part of a larger image with other extremes."""
+    low, high = (float(value) for value in np.percentile(span_of, [0.5, 99.5]))
+    span = max(high - low, 1e-3)
+    if rng.random() < 0.5:
+        low, high = low - rng.uniform(0, 0.6) * span, high + rng.exponential(0.5) * span
+    elif rng.random() < 0.2:
+        high = low + span * rng.uniform(0.3, 1)
+    scale = 2 / max(high - low, 1e-3)
+    return np.float32(scale), np.float32(-1 - low * scale)
+
+
+def _told(std: float, neighbours: Plane, rng: Rng) -> Plane:
+    if rng.random() > TOLD_SHARE:
+        return np.full(3, np.nan, dtype=np.float32)
+    wrong = rng.standard_normal(3)
+    return np.array([std * np.exp(MISTOLD * wrong[0]), *(neighbours + 0.05 * wrong[1:])], dtype=np.float32)
+
+
+# ---- in a process of its own -------------------------------------------------------------------
+
+
+def stream(
+    pool: Path,
+    held_out: tuple[str, ...],
+    procedural: int,
+    cache: Path,
+    batch_size: int,
+    patch_px: int,
+    mix: Mix,
+    seed: int,
+) -> Iterator[Batch]:
+    """Batches that another process draws ahead, so that training waits for nothing."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue(maxsize=8)
+    arguments = (queue, pool, held_out, procedural, cache, batch_size, patch_px, mix, seed)
+    process = context.Process(target=_draw_ahead, args=arguments, daemon=True)
+    process.start()
+    try:
+        while True:
+            yield queue.get(timeout=600)
+    finally:
+        process.terminate()
+
+
+def _draw_ahead(
+    queue: Any,
+    pool: Path,
+    held_out: tuple[str, ...],
+    procedural: int,
+    cache: Path,
+    batch_size: int,
+    patch_px: int,
+    mix: Mix,
+    seed: int,
+) -> None:
+    scenes = with_procedural(load_scenes(pool).without(held_out), procedural, 0, cache)
+    for batch in BatchSource(scenes, batch_size, patch_px, mix, seed):
+        queue.put(batch)

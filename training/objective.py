@@ -1,0 +1,98 @@
+"""What is minimised: the squared error of one pass against the clean scene, and the negative ELBO of samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from napari_vae_repair.noise.likelihood import whitened_log_likelihood
+from napari_vae_repair.vae.device import Device
+from napari_vae_repair.vae.latent import Gaussian
+from napari_vae_repair.vae.model import HierarchicalVAE
+from training.batches import Batch
+
+# The squared error that a good denoiser reaches (network units), a * std ** power: 1.0e-3 in units of the range for
+# Set12-like scenes at 25 grey levels of noise. Dividing by it makes decibels count alike at every noise level.
+REACHED, REACHED_POWER, REACHED_FLOOR = 0.024, 1.1, 5e-4
+CORRELATED_FACTOR = 3.0  # correlated noise leaves so many times more, for a correlation of 1
+DAMAGE_REACHED = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Tensors:
+    """A `Batch` on the device."""
+
+    noisy: Tensor
+    clean: Tensor
+    std: Tensor
+    neighbours: Tensor
+    masked: Tensor
+    counted: Tensor
+    unmarked: Tensor
+    told: Tensor
+
+    @classmethod
+    def of(cls, batch: Batch, device: Device) -> Tensors:
+        """The batch, moved."""
+        names = cls.__slots__  # type: ignore[attr-defined]
+        return cls(*(torch.from_numpy(getattr(batch, name)).to(device.torch) for name in names))
+
+    def first(self, count: int) -> Tensors:
+        """The first patches of the batch."""
+        return Tensors(*(getattr(self, name)[:count] for name in self.__slots__))  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What one step measured.
+
+    Attributes
+    ----------
+    one_pass : Tensor
+        Squared error of one pass over what a good denoiser reaches, mean of the batch.
+    elbo : Tensor
+        Negative ELBO of samples in nats per pixel, less the negative log likelihood of the clean scene itself, each
+        patch weighted down while its samples are far off; mean of the batch.
+    kl : tuple of float
+        Nats per pixel of each level, finest first.
+    """
+
+    one_pass: Tensor
+    elbo: Tensor
+    kl: tuple[float, ...]
+
+
+def terms(network: HierarchicalVAE, batch: Tensors, sampled: int, device: Device) -> Terms:
+    """Both terms of a batch, its first `sampled` patches decoded once more from random latents."""
+    with device.precision():
+        encoded = network.encode(batch.noisy, batch.masked, batch.told)
+        mean = network.decode(encoded, lambda level, posterior: None).clean
+    one_pass = (squared_error_weight(batch) * (mean - batch.clean) ** 2).mean()
+    part = batch.first(sampled)
+    with device.precision():
+        drawn = network.decode([level[:sampled] for level in encoded], _randomly)
+    gap = _log_likelihood(part, part.clean) - _log_likelihood(part, drawn.clean)
+    kl = torch.stack([level.sum(dim=(1, 2, 3)) for level in drawn.kl])  # (levels, B)
+    pixels = part.noisy[0].numel()
+    # a patch that is still far off counts less, as by its logarithm: the faintest noise would else drown all others
+    negative_elbo = (gap + kl.sum(dim=0)) / pixels
+    elbo = (negative_elbo / (1 + negative_elbo.detach().clamp(min=0))).mean()
+    return Terms(one_pass, elbo, tuple((kl.detach().mean(dim=1) / pixels).tolist()))
+
+
+def _randomly(level: int, posterior: Gaussian) -> Tensor:
+    return torch.randn_like(posterior.mean)
+
+
+def _log_likelihood(batch: Tensors, clean: Tensor) -> Tensor:
+    return whitened_log_likelihood((batch.noisy - clean) * batch.counted, batch.std, batch.neighbours)
+
+
+def squared_error_weight(batch: Tensors) -> Tensor:
+    """``(B, 1, Y, X)``: one over the squared error that a good denoiser reaches."""
+    std = batch.std.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    correlated = 1 + CORRELATED_FACTOR * batch.neighbours.mean(dim=1)[:, None, None, None]
+    reached = REACHED * std**REACHED_POWER * correlated + REACHED_FLOOR
+    return 1 / torch.where(batch.masked > 0, reached.clamp(min=DAMAGE_REACHED), reached)

@@ -1,0 +1,56 @@
+"""The task of the starter: one pass towards the clean scene, samples by the ELBO."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from napari_vae_repair.settings import Network
+from napari_vae_repair.vae.device import Device
+from napari_vae_repair.vae.model import HierarchicalVAE
+from training.batches import RESTORING
+from training.figure import Panels
+from training.objective import Tensors, terms
+from training.scenes import Scenes
+from training.validation import ValidationSet, validate
+
+NETWORK = Network(widths=(64, 96, 128, 128), latents=(16, 16, 16, 16), blocks=2, told=True)
+ELBO_WEIGHT = 0.2
+SAMPLED_SHARE = 0.25  # of each batch in the ELBO
+
+
+class Restoring:
+    """Network, objective and validation of the starter; `held_out` are the scenes for validation."""
+
+    mix = RESTORING
+    panels: ClassVar[Panels] = {
+        "one pass, photos, Gaussian noise": ("PSNR (dB)", ("psnr_15", "psnr_25", "psnr_50")),
+        "mixed corruptions": ("PSNR (dB)", ("psnr_mixed", "psnr_blind", "psnr_masked")),
+    }
+
+    def __init__(self, held_out: Scenes, device: Device) -> None:
+        self._device = device
+        self._held_out = ValidationSet.of(held_out, device)
+        self.constants: dict[str, Any] = {
+            "network": NETWORK.model_dump(),
+            "elbo_weight": ELBO_WEIGHT,
+            "sampled_share": SAMPLED_SHARE,
+        }
+
+    def network(self) -> HierarchicalVAE:
+        """A new network."""
+        return HierarchicalVAE(1, NETWORK)
+
+    def objective(self, network: nn.Module, batch: Tensors) -> tuple[Tensor, dict[str, float]]:
+        """What to minimise, and what to log."""
+        assert isinstance(network, HierarchicalVAE)
+        measured = terms(network, batch, max(1, round(SAMPLED_SHARE * len(batch.noisy))), self._device)
+        logged = {"train_one_pass": float(measured.one_pass.detach()), "train_elbo": float(measured.elbo.detach())}
+        logged |= {f"kl_{level}": kl for level, kl in enumerate(measured.kl)}
+        return measured.one_pass + ELBO_WEIGHT * measured.elbo, logged
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """As `validation.validate`."""
+        assert isinstance(network, HierarchicalVAE)
+        return validate(network, self._held_out, self._device)
