@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from skimage.data import camera, coins
 
 from napari_vae_repair.noise import estimate
@@ -25,7 +26,7 @@ def as_planes(image: np.ndarray) -> np.ndarray:
 
 def test_quiet_quantile_of_white_noise() -> None:
     noise = as_planes(np.random.default_rng(0).standard_normal((2048, 2048)))
-    _, variance = estimate._block_statistics(noise, undamaged(noise))
+    _, variance = estimate._block_statistics(noise, undamaged(noise), estimate._LAPLACIAN)
     assert np.quantile(variance, estimate.QUIET_SHARE) == pytest.approx(estimate.QUIET_QUANTILE, rel=0.005)
 
 
@@ -90,3 +91,19 @@ def test_rescaling_values_rescales_the_noise() -> None:
     values = np.array([10.0, 20.0, 40.0])
     scaled = noise.rescaled(3.0, -7.0)
     assert np.allclose(scaled.variance(3 * values - 7), 9 * noise.variance(values))
+
+
+@pytest.mark.parametrize("width", [0.4, 0.6, 0.9, 1.2])
+def test_correlated_noise_is_found_in_its_strength_when_its_correlation_is_known(width: float) -> None:
+    rng = np.random.default_rng(0)
+    noise = gaussian_filter(rng.standard_normal((256, 256)), width, mode="wrap")
+    noise = 5 * noise / noise.std()
+    neighbours = (
+        float((noise[1:] * noise[:-1]).mean() / noise.var()),
+        float((noise[:, 1:] * noise[:, :-1]).mean() / noise.var()),
+    )
+    planes = (100 + noise)[None, None].astype(np.float32)
+    nothing = np.zeros((1, 256, 256), dtype=bool)
+    assert estimate_noise(planes, nothing, neighbours).read_noise == pytest.approx(5, rel=0.12)
+    if width >= 0.6:
+        assert estimate_noise(planes, nothing).read_noise < 3.5

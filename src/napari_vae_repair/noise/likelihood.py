@@ -90,14 +90,17 @@ def whitened_log_likelihood(residual: Tensor, std: Tensor, neighbours: Tensor) -
     The image counts as periodic. Frequencies that such noise would hardly have count as having `SMALLEST_POWER` of
     white noise, so that a correlation that was not quite right cannot dominate.
     """
-    height, width = residual.shape[2:]
-    power = (_power(neighbours[:, 0], height)[:, :, None] * _power(neighbours[:, 1], width)[:, None, :]).clamp(
-        min=SMALLEST_POWER
-    )
+    power = noise_power(neighbours, *residual.shape[2:])
     spectrum = torch.fft.fft2((residual / std)[:, 0], norm="ortho")
-    squares = (spectrum.real**2 + spectrum.imag**2) / power
+    squares: Tensor = (spectrum.real**2 + spectrum.imag**2) / power
     constant = math.log(2 * math.pi)
     return -0.5 * ((squares + power.log() + constant).sum(dim=(1, 2)) + 2 * std.log().sum(dim=(1, 2, 3)))
+
+
+def noise_power(neighbours: Tensor, height: int, width: int) -> Tensor:
+    """``(B, height, width)`` power spectrum, about 1 on average, of noise of variance 1 correlated as `neighbours`."""
+    rows, columns = _power(neighbours[:, 0], height), _power(neighbours[:, 1], width)
+    return (rows[:, :, None] * columns[:, None, :]).clamp(min=SMALLEST_POWER)
 
 
 def _power(neighbour: Tensor, length: int) -> Tensor:
@@ -105,5 +108,5 @@ def _power(neighbour: Tensor, length: int) -> Tensor:
     lags = torch.arange(1, 8, device=neighbour.device, dtype=torch.float32)
     frequencies = 2 * math.pi * torch.arange(length, device=neighbour.device) / length
     waves = torch.cos(lags[:, None] * frequencies)  # (lags, length)
-    correlation = neighbour.clamp(0, 0.95)[:, None] ** (lags**2)  # (B, lags)
-    return 1 + 2 * correlation @ waves
+    correlation: Tensor = neighbour.clamp(0, 0.95)[:, None] ** (lags**2)  # (B, lags)
+    return torch.matmul(2 * correlation, waves) + 1

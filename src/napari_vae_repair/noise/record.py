@@ -88,6 +88,9 @@ class NoiseModel:
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> NoiseModel:
         """The model that `to_dict` described; TypeError or KeyError where it describes none."""
-        pairs = {name: tuple(saved[name]) for name in ("correlation", "stripes") if name in saved}
-        grades = tuple(Grade(**grade) for grade in saved.get("grades", ()))
-        return cls(**{**saved, **pairs, "grades": grades})
+        entries = dict(saved)
+        for name in ("correlation", "stripes"):
+            if name in entries:
+                entries[name] = tuple(entries[name])
+        entries["grades"] = tuple(Grade(**grade) for grade in entries.get("grades", ()))
+        return cls(**entries)
