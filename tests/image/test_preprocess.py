@@ -83,8 +83,9 @@ def some_damage(planes: np.ndarray) -> np.ndarray:
     return damaged
 
 
-def fixed_noise(planes: np.ndarray, damaged: np.ndarray) -> tuple[float, float]:
-    return 0.5, float(planes[~np.broadcast_to(damaged[:, None], planes.shape)].std()) / 10
+def fixed_noise(planes: np.ndarray, damaged: np.ndarray) -> tuple[float, float, float]:
+    measured = planes[~np.broadcast_to(damaged[:, None], planes.shape)]
+    return 0.5, float(measured.std()) / 10, float(measured.min())
 
 
 def assert_round_trip(planes: np.ndarray, text: str) -> None:
@@ -346,7 +347,7 @@ def test_normalise_maps_its_percentiles_to_zero_and_one_and_clips_nothing() -> N
 )
 def test_constant_images_stay_constant(value: float, text: str) -> None:
     planes = np.full((1, 1, 12, 10), value, dtype=np.float32)
-    _, prepared = fit_chain(planes, nothing(planes), parse_chain(text), lambda *_: (0.0, 0.0))
+    _, prepared = fit_chain(planes, nothing(planes), parse_chain(text), lambda *_: (0.0, 0.0, 0.0))
     assert np.ptp(prepared) == 0
 
 
@@ -454,23 +455,23 @@ def test_stabilise_estimates_where_it_stands() -> None:
     planes = np.abs(scene())
     seen = []
 
-    def estimate(values: np.ndarray, damaged: np.ndarray) -> tuple[float, float]:
+    def estimate(values: np.ndarray, damaged: np.ndarray) -> tuple[float, float, float]:
         seen.append(values.copy())
         with pytest.raises(ValueError, match="read-only"):
             values[:] = 0
-        return 0.01, 0.02
+        return 0.01, 0.02, 0.0
 
     chain, _ = fit_chain(planes, nothing(planes), (Float32(), Normalise(), Stabilise()), estimate)
     np.testing.assert_array_equal(seen[0], run(planes, "float32, normalise"))
-    assert chain.steps[-1].state == {"gain": 0.01, "read_noise": 0.02}
+    assert chain.steps[-1].state == {"gain": 0.01, "read_noise": 0.02, "offset": 0.0}
 
 
 @pytest.mark.parametrize(
     ("estimated", "state"),
     [
-        ((-1.0, 2.0), {"gain": 0.0, "read_noise": 2.0}),
-        ((1e-9, 2.0), {"gain": 0.0, "read_noise": 2.0}),
-        ((3.0, -1.0), {"gain": 3.0, "read_noise": 0.0}),
+        ((-1.0, 2.0, 5.0), {"gain": 0.0, "read_noise": 2.0, "offset": 0.0}),
+        ((1e-9, 2.0, 5.0), {"gain": 0.0, "read_noise": 2.0, "offset": 0.0}),
+        ((3.0, -1.0, -5.0), {"gain": 3.0, "read_noise": 0.0, "offset": -5.0}),
     ],
 )
 def test_noise_without_gain_or_read_noise_is_stabilised_and_undone(estimated, state) -> None:
@@ -482,7 +483,7 @@ def test_noise_without_gain_or_read_noise_is_stabilised_and_undone(estimated, st
 
 def test_no_noise_at_all_falls_back_to_a_thousandth_of_the_contrast() -> None:
     planes = scene()
-    chain, prepared = fit_chain(planes, nothing(planes), (Float32(), Stabilise()), lambda *_: (0.0, 0.0))
+    chain, prepared = fit_chain(planes, nothing(planes), (Float32(), Stabilise()), lambda *_: (0.0, 0.0, 0.0))
     assert chain.steps[1].state["read_noise"] == pytest.approx(planes.std() / 1000, rel=1e-4)
     np.testing.assert_allclose(chain.invert(prepared), planes, atol=1e-4)
 

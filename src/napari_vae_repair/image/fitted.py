@@ -22,7 +22,7 @@ STATE_KEYS: dict[str, tuple[str, ...]] = {
     "equalise": ("low", "high", "cdf"),
     "denoise": ("std",),
     "segment": ("threshold",),
-    "stabilise": ("gain", "read_noise"),
+    "stabilise": ("gain", "read_noise", "offset"),
 }
 
 
@@ -81,7 +81,8 @@ class FittedStep:
             if not all(math.isfinite(number) for number in numbers):
                 raise ValueError(key)
         no_scale = "scale" in keys and state["scale"] <= 0
-        no_noise = "gain" in keys and (min(state.values()) < 0 or max(state.values()) == 0)
+        strength = [state[key] for key in ("gain", "read_noise") if key in keys]
+        no_noise = bool(strength) and (min(strength) < 0 or max(strength) == 0)
         if no_scale or no_noise:
             raise ValueError(settings.step)
         return cls(settings, state)

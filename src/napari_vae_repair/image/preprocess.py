@@ -224,7 +224,7 @@ def fit_chain(
     steps : sequence of Step
         Begins with `Float32`.
     estimate_noise : callable or None
-        Planes ``(N, C, Y, X)`` float32 and `damaged` to gain and read noise in the planes' units; needed
+        Planes ``(N, C, Y, X)`` float32 and `damaged` to gain, read noise and offset in the planes' units; needed
         by `Stabilise` without its own.
 
     Returns
@@ -254,6 +254,12 @@ def fit_chain(
             "Put float32 first, as in 'float32, normalise'.",
         )
     return _run(planes, damaged, [(step, None) for step in steps], estimate_noise)
+
+
+def extend_chain(chain: FittedChain, prepared: Planes, damaged: Damaged, step: Step) -> tuple[FittedChain, Planes]:
+    """The chain with one more step, fitted on what it prepared; the arguments and errors are those of `fit_chain`."""
+    further, values = _run(prepared, damaged, [(step, None)], None)
+    return FittedChain((*chain.steps, *further.steps)), values
 
 
 def _run(

@@ -33,7 +33,7 @@ from napari_vae_repair.settings import (
     Step,
 )
 
-NoiseEstimator = Callable[[Planes, Damaged], tuple[float, float]]
+NoiseEstimator = Callable[[Planes, Damaged], tuple[float, float, float]]
 
 LINEAR_SHARE = 0.01  # of global equalisation: bounds the slope of its inverse where the histogram is empty
 TINY_READ_NOISE = 1e-3  # of the values' standard deviation, where neither gain nor read noise was found
@@ -66,7 +66,7 @@ def fit_step(
     dtype : str
         The source's dtype.
     estimate_noise : callable or None
-        Gives gain and read noise of planes; only `Stabilise` without its own asks it.
+        Gives gain, read noise and its offset (`NoiseModel`) of planes; only `Stabilise` without its own asks it.
 
     Raises
     ------
@@ -121,11 +121,12 @@ def _threshold(step: Segment, planes: Planes, damaged: Damaged) -> float:
 
 def _fit_stabilise(step: Stabilise, planes: Planes, damaged: Damaged, estimate_noise: NoiseEstimator | None) -> State:
     if step.gain is not None and step.read_noise is not None:
-        gain, read_noise = step.gain, step.read_noise
+        gain, read_noise, offset = step.gain, step.read_noise, step.offset
     elif estimate_noise is not None:
         view = planes.view()
         view.flags.writeable = False
-        gain, read_noise = (max(float(value), 0.0) for value in estimate_noise(view, damaged))
+        gain, read_noise, offset = (float(value) for value in estimate_noise(view, damaged))
+        gain, read_noise = max(gain, 0.0), max(read_noise, 0.0)
     else:
         raise SettingsError(
             "The step stabilise came without gain and read_noise, and there is no noise estimator.",
@@ -134,7 +135,8 @@ def _fit_stabilise(step: Stabilise, planes: Planes, damaged: Damaged, estimate_n
         )
     if gain == 0.0 and read_noise == 0.0:
         read_noise = TINY_READ_NOISE * float(measured_sample(planes, damaged).std()) or 1.0
-    return {"gain": gain if gain > GAIN_RESOLUTION * read_noise else 0.0, "read_noise": read_noise}
+    gain = gain if gain > GAIN_RESOLUTION * read_noise else 0.0
+    return {"gain": gain, "read_noise": read_noise, "offset": offset if gain else 0.0}
 
 
 # ---- apply -------------------------------------------------------------------------------------
@@ -197,7 +199,7 @@ def _pointwise(
         case Square():
             return np.copysign(np.abs(values) ** step.power, values)
         case Stabilise():
-            return anscombe(values, state["gain"], state["read_noise"])
+            return anscombe(values - state["offset"], state["gain"], state["read_noise"])
 
 
 def _equalising_curve(state: State) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -259,6 +261,6 @@ def invert_step(
             assert mask is not None
             return np.where(mask, values / step.factor, values)
         case Stabilise():
-            return inverse_anscombe(values, state["gain"], state["read_noise"], kind)
+            return inverse_anscombe(values, state["gain"], state["read_noise"], kind) + float(state["offset"])
         case _:
             return values
