@@ -46,7 +46,7 @@ def test_the_header_is_read_without_torch(saved: Path) -> None:
         f"print(read_header({str(saved)!r})['format_version'], 'torch' in sys.modules)"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert printed.split() == ["1", "False"]
+    assert printed.split() == ["2", "False"]
 
 
 def rewritten(saved: Path, **changes: object) -> Path:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_vae_repair.vae.record import Model
 
 FORMAT = "napari-vae-repair model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: models without a value range of their own
 MAX_HEADER_BYTES = 16 * 2**20
 _REMEDY = "Choose a file that was saved by napari-vae-repair, or train a new model."
 
@@ -45,10 +45,11 @@ def save_model(model: Model, path: str | os.PathLike[str]) -> Path:
         "package_version": __version__,
         "channels": model.network.channels,
         "settings": model.settings.model_dump(mode="json"),
-        "value_range": [model.value_range.low, model.value_range.high],
+        "value_range": None if model.value_range is None else [model.value_range.low, model.value_range.high],
         "noise": [noise.to_dict() for noise in model.noise],
         "chains": list(model.chains),
         "training": model.training,
+        "calibration": None if model.calibration is None else model.calibration.to_dict(),
     }
     tensors = {name: tensor.contiguous() for name, tensor in model.network.state_dict().items()}
     content = save(tensors, metadata={"napari_vae_repair": json.dumps(header)})
@@ -118,6 +119,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     from safetensors.torch import load_file
 
     from napari_vae_repair.noise.record import NoiseModel
+    from napari_vae_repair.vae.calibration import Calibration
     from napari_vae_repair.vae.model import HierarchicalVAE
     from napari_vae_repair.vae.record import Model, ValueRange
 
@@ -125,8 +127,11 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         settings: Settings = make_settings(**header["settings"])
         network = HierarchicalVAE(int(header["channels"]), settings.network)
         network.load_state_dict(load_file(path))
-        value_range = ValueRange(*(float(value) for value in header["value_range"]))
+        stored = header["value_range"]
+        value_range = None if stored is None else ValueRange(*(float(value) for value in stored))
         noise = tuple(NoiseModel.from_dict(entry) for entry in header["noise"])
+        described = header.get("calibration")
+        calibration = None if described is None else Calibration.from_dict(described)
     except (SafetensorError, SettingsError, RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
         raise ModelFileError(
             f"The model {path} is damaged: {error}.", "Header and weights must agree.", _REMEDY
@@ -134,4 +139,5 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
         raise ModelFileError(f"The model {path} holds weights that are not finite.", "All must be finite.", _REMEDY)
     network.requires_grad_(False).eval()
-    return Model(network, settings, value_range, noise, tuple(header["chains"]), header["training"])
+    chains = tuple(header["chains"])
+    return Model(network, settings, value_range, noise, chains, header["training"], calibration)

@@ -1,14 +1,16 @@
-"""`Inspector`: a small network that sees, in an image it knows nothing of, the noise and the damage.
+"""`Inspector`: two small networks that see, in an image they know nothing of, the noise and the damage.
 
-It looks before the restoration does: the noise of each cell becomes a Poisson-Gaussian model (`noise.scatter`), the
-damage a mask that is proposed (`damage.find`). Estimating noise with a network trained on synthetic noise goes back to
-Guo et al. 2019 (CBDNet, arXiv:1807.04686); here it learns how unsure it is as well (Kendall & Gal 2017,
+It looks before the restoration does: how far neighbours share their noise (`inspection.see_noise`), and which pixels
+to propose as damaged (`find_damage`): energies of a bank of filters for the noise, a small U-Net for the damage.
+Estimating noise with a network trained on synthetic noise goes
+back to Guo et al. 2019 (CBDNet, arXiv:1807.04686); here it learns how unsure it is as well (Kendall & Gal 2017,
 arXiv:1703.04977), so that texture counts for little.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +19,16 @@ from torch.nn import functional
 from napari_vae_repair.vae.model import ResidualBlock
 
 CELL_PX = 16
-WIDTHS = (24, 40, 56, 56)
+WIDTHS = (32, 48, 64, 64)
+FILTERS, NOISE_WIDTH = 24, 48
+RARE = -3.0  # logit of the share of damaged pixels, to begin with
+_FAINTEST = 1e-3
 _UNSURE_RANGE = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
-    """What the inspector sees.
+class NoiseFindings:
+    """What is seen of the noise.
 
     Attributes
     ----------
@@ -33,32 +38,54 @@ class Findings:
         ``(B, 1, Y / 16, X / 16)`` logarithm of the standard deviation of the error of `log_std`.
     neighbours : Tensor
         ``(B, 2, Y / 16, X / 16)`` correlation of the noise of neighbours along y and x.
-    damage : Tensor
-        ``(B, 1, Y, X)`` logit of the probability that a pixel is damaged.
     """
 
     log_std: Tensor
     log_unsure: Tensor
     neighbours: Tensor
-    damage: Tensor
 
 
-class Inspector(nn.Module):
-    """A small U-Net: cells of noise at its bottom, pixels of damage at its top; about 0.4 million weights."""
+class NoiseBranch(nn.Module):
+    """The logarithm of each filter's energy in blocks of 4 x 4 pixels, and what the quiet ones among them say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bank = nn.Conv2d(1, FILTERS, 5, padding=2, bias=False)
+        self.blocks = nn.Conv2d(FILTERS + 1, NOISE_WIDTH, 3, padding=1)
+        self.shrink = nn.ModuleList(nn.Conv2d(NOISE_WIDTH, NOISE_WIDTH, 2, stride=2) for _ in range(2))
+        self.mix = nn.Sequential(*(ResidualBlock(NOISE_WIDTH) for _ in range(3)))
+        self.out = nn.Conv2d(NOISE_WIDTH, 4, 1)
+
+    def forward(self, x: Tensor) -> NoiseFindings:
+        """Findings of ``(B, 1, Y, X)`` in network units, height and width multiples of `CELL_PX`."""
+        with torch.autocast(x.device.type, enabled=False):  # energies of faint noise need all digits
+            energy = functional.avg_pool2d(self.bank(x.float()) ** 2, 4)
+            brightness = functional.avg_pool2d(x.float(), 4)
+            features = torch.cat([0.5 * torch.log(energy + _FAINTEST**2) + 2, brightness], dim=1)
+        features = functional.gelu(self.blocks(features))
+        for shrink in self.shrink:
+            features = functional.gelu(shrink(features))
+        out = self.out(functional.gelu(self.mix(features))).float()
+        unsure = _UNSURE_RANGE * torch.tanh(out[:, 1:2] / _UNSURE_RANGE)
+        return NoiseFindings(out[:, :1], unsure, torch.tanh(out[:, 2:]))
+
+
+class DamageBranch(nn.Module):
+    """A small U-Net."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(4, WIDTHS[0], 3, padding=1)
-        self.down = nn.ModuleList(nn.Sequential(ResidualBlock(width), ResidualBlock(width)) for width in WIDTHS)
-        pairs = list(zip(WIDTHS[:-1], WIDTHS[1:], strict=True))
+        self.down = nn.ModuleList(ResidualBlock(width) for width in WIDTHS)
+        pairs = list(pairwise(WIDTHS))
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairs)
-        self.noise = nn.Conv2d(WIDTHS[-1], 4, 1)
         self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairs)
         self.up = nn.ModuleList(ResidualBlock(width) for width in WIDTHS[:-1])
-        self.damage = nn.Conv2d(WIDTHS[0], 4, 3, padding=1)
+        self.out = nn.Conv2d(WIDTHS[0], 4, 3, padding=1)
+        nn.init.constant_(self.out.bias, RARE)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor) -> Findings:
-        """Findings of ``(B, 1, Y, X)`` in network units, height and width multiples of `CELL_PX`."""
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, 1, Y, X)`` logit of the probability that a pixel is damaged, of ``(B, 1, Y, X)`` in network units."""
         features = self.stem(functional.pixel_unshuffle(x, 2))
         levels = []
         for index, block in enumerate(self.down):
@@ -66,10 +93,16 @@ class Inspector(nn.Module):
             levels.append(features)
             if index < len(self.shrink):
                 features = self.shrink[index](features)
-        noise = self.noise(functional.gelu(features)).float()
         for index in reversed(range(len(self.up))):
             grown = functional.pixel_shuffle(self.grow[index](features), 2)
             features = self.up[index](levels[index] + grown)
-        damage = functional.pixel_shuffle(self.damage(functional.gelu(features)), 2).float()
-        unsure = _UNSURE_RANGE * torch.tanh(noise[:, 1:2] / _UNSURE_RANGE)
-        return Findings(noise[:, :1] - 2, unsure - 1, torch.tanh(noise[:, 2:]), damage)
+        return functional.pixel_shuffle(self.out(functional.gelu(features)), 2).float()
+
+
+class Inspector(nn.Module):
+    """Both branches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noise = NoiseBranch()
+        self.damage = DamageBranch()

@@ -1,11 +1,12 @@
-"""Tiles through a trained network: mean, standard deviation, samples, latent features."""
+"""Tiles through a trained network: one pass, mean and standard deviation of samples, samples, latent features."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,22 +15,26 @@ from torch import Tensor, nn
 
 from napari_vae_repair.errors import Cancelled
 from napari_vae_repair.image.tiles import Tile, plan_tiles
+from napari_vae_repair.vae.calibration import Calibration
 from napari_vae_repair.vae.device import Device, memory_released, to_device
 from napari_vae_repair.vae.latent import Gaussian, Place, coordinate_noise
 from napari_vae_repair.vae.model import HierarchicalVAE
-from napari_vae_repair.vae.record import Model, ValueRange
+from napari_vae_repair.vae.record import ValueRange
 
 BLEND_PX = 16
+_Network = TypeVar("_Network", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """What the samples of one restoration say, in prepared units.
+    """What the passes of one restoration say, in prepared units.
 
     Attributes
     ----------
-    mean, std : ndarray of float32
-        ``(N, C, Y, X)``; `std` is 0 with a single sample.
+    mean : ndarray of float32
+        ``(N, C, Y, X)``: the one pass with the latents at their means, or the mean of the samples.
+    std : ndarray of float32
+        ``(N, C, Y, X)`` over the samples, or what `calibrated` makes of it; 0 with less than two.
     samples : ndarray of float32 or None
         ``(samples, N, C, Y, X)`` where they were asked for.
     """
@@ -38,12 +43,49 @@ class Posterior:
     std: NDArray[np.float32]
     samples: NDArray[np.float32] | None
 
+    def shaped(self, shape: tuple[int, ...]) -> Posterior:
+        """The same values, with colours in planes of their own, or back in their channels."""
+        samples = None if self.samples is None else self.samples.reshape(-1, *shape)
+        return Posterior(self.mean.reshape(shape), self.std.reshape(shape), samples)
+
+    def calibrated(self, calibration: Calibration, views: Sequence[View]) -> Posterior:
+        """With an honest `std`, where the strength of the noise is known; there is one view for each plane."""
+        std = self.std.copy()
+        for plane, view in zip(std, views, strict=True):
+            if view.noise_std is not None:
+                plane[...] = calibration.calibrated(plane, view.noise_std)
+        return replace(self, std=std)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How the network is shown a plane.
+
+    Attributes
+    ----------
+    value_range : ValueRange
+        Prepared values that become -1 and 1.
+    told : tuple of float or None
+        Standard deviation of the noise, in network units, and its correlation between neighbours along y and along x,
+        for networks that can be told; None = the network finds out.
+    """
+
+    value_range: ValueRange
+    told: tuple[float, float, float] | None = None
+
+    @property
+    def noise_std(self) -> float | None:
+        """Standard deviation of the noise in the units of the plane, where it is told and there is any."""
+        return None if self.told is None or self.told[0] <= 0 else self.told[0] / self.value_range.scale
+
 
 def predict_steps(
-    model: Model,
+    network: HierarchicalVAE,
     planes: NDArray[np.float32],
     damaged: NDArray[np.bool_],
+    views: Sequence[View],
     *,
+    one_pass: bool,
     samples: int,
     keep_samples: bool,
     seed: int,
@@ -51,18 +93,22 @@ def predict_steps(
     device: Device,
     should_stop: Callable[[], bool],
 ) -> Generator[tuple[int, int], None, Posterior]:
-    """Draw posterior samples tile by tile.
+    """Restore tile by tile; each tile is encoded once and decoded as often as is asked for.
 
     Parameters
     ----------
-    model : Model
-        Trained or loaded.
+    network : HierarchicalVAE
+        Trained; never changed.
     planes : ndarray of float32
         ``(N, C, Y, X)`` prepared values, any Y and X.
     damaged : ndarray of bool
         ``(N, Y, X)``; filled by the network.
+    views : sequence of View
+        One for each plane.
+    one_pass : bool
+        Whether the mean is one pass with the latents at their means; else it is the mean of the samples.
     samples : int
-        How many samples the mean and the standard deviation are made of.
+        How many samples to draw; at least 1 without `one_pass`.
     keep_samples : bool
         Whether the samples are given back too (memory: ``samples`` times the image).
     seed : int
@@ -87,46 +133,57 @@ def predict_steps(
         If the device's memory is exhausted.
     """
     with memory_released(device):
-        network = on_device(model.network, device)
+        network = on_device(network, device)
         with _stopping_between_layers(network, should_stop):
             height, width = planes.shape[2:]
             tiles = _plan(network, height, width, tile_px)
             posterior = _Accumulator(planes.shape, samples if keep_samples else 0)
-            done, in_all = 0, len(planes) * len(tiles) * samples
-            for index in range(len(planes)):
+            decodings: list[int | None] = [None] * one_pass + list(range(samples))
+            done, in_all = 0, len(planes) * len(tiles) * len(decodings)
+            for index, view in enumerate(views):
                 for tile in tiles:
-                    x, lost = _read(planes[index], damaged[index], tile, model.value_range, device)
+                    x, lost, told = _read(planes[index], damaged[index], tile, view, device)
                     tally = _Tally()
+                    # never around a yield: the caller would run without gradients too
                     with torch.no_grad(), device.precision():
-                        encoded = network.encode(x, lost)
-                    for sample in range(samples):
-                        place = Place(seed, index, sample, tile.read[0].start, tile.read[1].start)
-                        # never around a yield: the caller would run without gradients too
+                        encoded = network.encode(x, lost, told)
+                    for sample in decodings:
+                        corner = tile.read[0].start, tile.read[1].start
+                        noise = _no_noise if sample is None else _noise_at(Place(seed, index, sample, *corner))
                         with torch.no_grad(), device.precision():
-                            clean = network.decode(encoded, _noise_at(place)).clean
-                        drawn = _prepared_units(clean, tile, model.value_range)
-                        tally.add(drawn)
-                        posterior.add_sample(sample, index, tile, drawn)
+                            clean = network.decode(encoded, noise).clean
+                        decoded = _prepared_units(clean, tile, view.value_range)
+                        if sample is None:
+                            posterior.add_mean(index, tile, decoded)
+                        else:
+                            tally.add(decoded)
+                            posterior.add_sample(sample, index, tile, decoded)
                         done += 1
                         yield done, in_all
-                    posterior.add(index, tile, tally)
+                    posterior.add(index, tile, tally, mean_too=not one_pass)
             return posterior.result()
     raise AssertionError("memory_released raises where it swallows")
 
 
 def latent_means(
-    model: Model, planes: NDArray[np.float32], damaged: NDArray[np.bool_], device: Device
+    network: HierarchicalVAE,
+    planes: NDArray[np.float32],
+    damaged: NDArray[np.bool_],
+    views: Sequence[View],
+    device: Device,
 ) -> tuple[NDArray[np.float32], ...]:
     """Posterior means of each level as feature maps.
 
     Parameters
     ----------
-    model : Model
-        Trained or loaded.
+    network : HierarchicalVAE
+        Trained; never changed.
     planes : ndarray of float32
         ``(N, C, Y, X)`` prepared values.
     damaged : ndarray of bool
         ``(N, Y, X)``.
+    views : sequence of View
+        One for each plane.
     device : Device
         Where to compute, a whole plane at a time.
 
@@ -137,13 +194,13 @@ def latent_means(
     """
     means: list[tuple[NDArray[np.float32], ...]] = []
     with memory_released(device), torch.no_grad():
-        network = on_device(model.network, device)
-        for plane, lost in zip(planes, damaged, strict=True):
+        network = on_device(network, device)
+        for plane, lost, view in zip(planes, damaged, views, strict=True):
             height, width = lost.shape
             (tile,) = _plan(network, height, width, max(height, width))
-            x, hidden = _read(plane, lost, tile, model.value_range, device)
+            x, hidden, told = _read(plane, lost, tile, view, device)
             with device.precision():
-                decoded = network.decode(network.encode(x, hidden), lambda level, posterior: None)
+                decoded = network.decode(network.encode(x, hidden, told), _no_noise)
             means.append(tuple(level[0].float().cpu().numpy() for level in decoded.means))
     cut = [[-(-side // 2 ** (level + 1)) for side in planes.shape[2:]] for level in range(len(means[0]))]
     return tuple(
@@ -151,7 +208,7 @@ def latent_means(
     )
 
 
-def on_device(network: HierarchicalVAE, device: Device) -> HierarchicalVAE:
+def on_device(network: _Network, device: Device) -> _Network:
     """The network where it is to run; a copy, so that the model itself stays on the CPU as it is."""
     copied = copy.deepcopy(network)
     to_device(copied, device)
@@ -193,9 +250,14 @@ class _Accumulator:
         if self._samples is not None:
             _add(self._samples[sample, index], tile, drawn)
 
-    def add(self, index: int, tile: Tile, tally: _Tally) -> None:
-        assert tally.mean is not None
-        _add(self._mean[index], tile, tally.mean)
+    def add_mean(self, index: int, tile: Tile, mean: NDArray[np.float32]) -> None:
+        _add(self._mean[index], tile, mean)
+
+    def add(self, index: int, tile: Tile, tally: _Tally, *, mean_too: bool) -> None:
+        if tally.mean is None:
+            return
+        if mean_too:
+            self.add_mean(index, tile, tally.mean)
         _add(self._variance[index], tile, tally.variance)
 
     def result(self) -> Posterior:
@@ -226,19 +288,24 @@ def _plan(network: HierarchicalVAE, height: int, width: int, tile_px: int) -> li
 
 
 def _read(
-    plane: NDArray[np.float32], lost: NDArray[np.bool_], tile: Tile, value_range: ValueRange, device: Device
-) -> tuple[Tensor, Tensor]:
-    """The tile in network units ``(1, C, Y, X)``, mirrored past the image's end, and its damage ``(1, 1, Y, X)``."""
+    plane: NDArray[np.float32], lost: NDArray[np.bool_], tile: Tile, view: View, device: Device
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The tile in network units ``(1, C, Y, X)``, mirrored past the image's end, its damage ``(1, 1, Y, X)``, noise."""
     rows, columns = tile.read
     values, hidden = plane[:, rows, columns], lost[rows, columns]
     missing = [(0, part.stop - part.start - side) for part, side in zip(tile.read, hidden.shape, strict=True)]
     if any(after for _, after in missing):
         values = np.pad(values, [(0, 0), *missing], mode="symmetric")
         hidden = np.pad(hidden, missing, mode="symmetric")
-    x = torch.from_numpy(values * np.float32(value_range.scale) + np.float32(value_range.offset))[None]
+    x = torch.from_numpy(values * np.float32(view.value_range.scale) + np.float32(view.value_range.offset))[None]
     damaged = torch.from_numpy(hidden.astype(np.float32))[None, None]
+    told = None if view.told is None else torch.tensor([view.told], dtype=torch.float32, device=device.torch)
     layout = torch.channels_last
-    return x.to(device.torch, memory_format=layout), damaged.to(device.torch, memory_format=layout)
+    return x.to(device.torch, memory_format=layout), damaged.to(device.torch, memory_format=layout), told
+
+
+def _no_noise(level: int, posterior: Gaussian) -> None:
+    """Each latent at its posterior mean."""
 
 
 def _noise_at(place: Place) -> Callable[[int, Gaussian], Tensor]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.settings import Settings
+from napari_vae_repair.vae.calibration import Calibration
 from napari_vae_repair.vae.model import HierarchicalVAE
 
 COLLAPSE_NATS = 3e-3  # per value, over all levels: below it the latents say next to nothing about the image
@@ -32,7 +33,12 @@ class ValueRange:
     def of(cls, planes: NDArray[np.float32]) -> ValueRange:
         """From the 0.5 and 99.5 percentiles, on a regular subsample of at most about a million pixels."""
         step = max(1, int(np.sqrt(planes.size / 1e6)))
-        low, high = (float(value) for value in np.percentile(planes[..., ::step, ::step], [0.5, 99.5]))
+        return cls.of_sample(planes[..., ::step, ::step])
+
+    @classmethod
+    def of_sample(cls, values: NDArray[np.floating]) -> ValueRange:
+        """From the 0.5 and 99.5 percentiles of values of any shape."""
+        low, high = (float(value) for value in np.percentile(values, [0.5, 99.5]))
         if high - low <= 1e-6 * max(abs(low), abs(high)):
             high = low + max(1e-6 * abs(low), 1.0)
         return cls(low, high)
@@ -80,22 +86,30 @@ class Model:
         On the CPU, in evaluation mode; never changed after training.
     settings : Settings
         With which it was trained.
-    value_range : ValueRange
-        Between prepared values and network units.
+    value_range : ValueRange or None
+        Between prepared values and network units; None = taken from each image, as the starter does.
     noise : tuple of NoiseModel
         One for each channel of ``C`` of the training image, in prepared units.
     chains : tuple of dict
         The fitted preprocessing of each channel of the training image.
     training : dict
-        Losses of each epoch, steps, seconds, device and the training image's name.
+        Losses of each epoch, steps, seconds and device.
+    calibration : Calibration or None
+        Of the spread of its samples; None = not calibrated.
     """
 
     network: HierarchicalVAE
     settings: Settings
-    value_range: ValueRange
+    value_range: ValueRange | None
     noise: tuple[NoiseModel, ...]
     chains: tuple[dict[str, Any], ...]
     training: dict[str, Any] = field(default_factory=dict)
+    calibration: Calibration | None = None
+
+    @property
+    def general(self) -> bool:
+        """Whether it restores any image in one pass: the starter, or adapted from it."""
+        return self.value_range is None
 
     @property
     def collapsed(self) -> bool:

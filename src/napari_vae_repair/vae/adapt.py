@@ -1,0 +1,248 @@
+"""Adapting the starter to an image: ELBO steps on its own pixels, kept only if held-out blocks say that they help."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_vae_repair.errors import TrainingError
+from napari_vae_repair.noise.likelihood import noise_power, whitened_log_likelihood
+from napari_vae_repair.vae.device import Device, memory_released
+from napari_vae_repair.vae.latent import Gaussian
+from napari_vae_repair.vae.model import HierarchicalVAE
+from napari_vae_repair.vae.patches import Batch, PatchSource
+from napari_vae_repair.vae.predict import View, on_device
+from napari_vae_repair.vae.record import Losses, Model
+
+PATCH_PX, BATCH_SIZE, LEARNING_RATE = 64, 8, 3e-4
+CLIP_NORM = 1.0
+HELD_OUT = 0.1  # share of the area, in blocks of 16 x 16 pixels
+CHECK_PATCHES = 48
+TIMED_STEPS = 3  # whose pace turns seconds into steps
+STEPPING_SHARE = 0.85  # of the seconds; the rest is for the comparison
+PROBE = 0.1  # strength of the probing noise, in standard deviations of the image's noise
+CERTAIN = 1.0  # standard errors by which the adapted network must be better
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Planes as the starter sees them.
+
+    Attributes
+    ----------
+    planes : ndarray of float32
+        ``(N, 1, Y, X)``, finite, Y and X at least the network's stride.
+    damaged : ndarray of bool
+        ``(N, Y, X)``.
+    views : list of View
+        One for each plane.
+    """
+
+    planes: NDArray[np.float32]
+    damaged: NDArray[np.bool_]
+    views: list[View]
+
+
+@dataclass(frozen=True, slots=True)
+class _OnDevice:
+    """A batch in network units."""
+
+    values: Tensor
+    seen: Tensor
+    damaged: Tensor
+    counted: Tensor
+    told: Tensor
+
+
+def can_adapt(seen: Seen) -> bool:
+    """Whether the noise of every plane is known, without which there is no likelihood."""
+    return all(view.told is not None for view in seen.views)
+
+
+def adapt(
+    model: Model,
+    seen: Seen,
+    *,
+    steps: int | None,
+    seconds: float,
+    seed: int,
+    device: Device,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Generator[tuple[int, int, Losses], None, Model]:
+    """Train the model on by the ELBO of the image; the better of the two is returned.
+
+    Parameters
+    ----------
+    model : Model
+        The starter, or adapted from it; never changed.
+    seen : Seen
+        For which `can_adapt` holds.
+    steps : int or None
+        How many steps; None = as many as fit into `seconds`, by the pace of the first few.
+    seconds : float
+        Only with `steps` None.
+    seed : int
+        Of patches, latents and held-out blocks: the same seed and steps give the same model on the same machine.
+    device : Device
+        Where to train; the returned model is on the CPU.
+    clock : callable
+        Seconds, growing.
+
+    Yields
+    ------
+    tuple of int, int and Losses
+        Steps done, in all, and what the step measured.
+
+    Returns
+    -------
+    Model
+        With `training["adapted"]`: steps, whether they were accepted, and the estimated error of one pass on held-out
+        blocks before and after, in decibels gained.
+
+    Raises
+    ------
+    TrainingError
+        If the loss stops being finite.
+    DeviceMemoryError
+        If the device's memory is exhausted.
+
+    Notes
+    -----
+    The two are compared by Stein's unbiased risk estimate (Stein 1981; Monte Carlo: Ramani et al. 2008,
+    doi:10.1109/TIP.2008.2001404) on blocks whose pixels were in no likelihood, with probing noise that is correlated as
+    the image's. It trusts the noise model, but a wrong strength of the noise moves both errors nearly alike.
+    """
+    with memory_released(device):
+        return (yield from _adapt(model, seen, steps, seconds, seed, device, clock))
+    raise AssertionError("memory_released raises where it swallows")
+
+
+def _adapt(
+    model: Model,
+    seen: Seen,
+    steps: int | None,
+    seconds: float,
+    seed: int,
+    device: Device,
+    clock: Callable[[], float],
+) -> Generator[tuple[int, int, Losses], None, Model]:
+    before = on_device(model.network, device)
+    network = copy.deepcopy(before).requires_grad_(True)
+    source = PatchSource(
+        seen.planes,
+        seen.damaged,
+        np.arange(len(seen.planes)),
+        patch_px=PATCH_PX,
+        stride=network.stride,
+        held_out=HELD_OUT,
+        seed=seed,
+    )
+    generator = torch.Generator(device.torch).manual_seed(seed)
+    optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99))
+    in_all, done, began = steps or TIMED_STEPS + 1, 0, clock()
+    while done < in_all:
+        for group in optimiser.param_groups:
+            # the first steps are alike however many follow, so that a count taken from seconds can be given back
+            group["lr"] = LEARNING_RATE * (1 if done < TIMED_STEPS else 1 - done / in_all)
+        batch = _to_device(source.training(BATCH_SIZE), seen.views, device)
+        losses = _step(network, optimiser, batch, generator, device)
+        done += 1
+        if done == 1:
+            began = clock()  # the first step is slower than all others
+        if steps is None and done == TIMED_STEPS:
+            pace = max((clock() - began) / (TIMED_STEPS - 1), 1e-6)
+            in_all = max(done, int(STEPPING_SHARE * seconds / pace))
+        yield done, in_all, losses
+    held_out = _to_device(source.validation(CHECK_PATCHES), seen.views, device)
+    accepted, gained = _compare(before, network, held_out, seed, device)
+    chosen = (network if accepted else before).requires_grad_(False).eval().to("cpu")
+    record: dict[str, Any] = {"steps": done, "accepted": accepted, "gained_db": gained}
+    return replace(model, network=chosen, training=model.training | {"adapted": record})
+
+
+def _step(
+    network: HierarchicalVAE,
+    optimiser: torch.optim.Optimizer,
+    batch: _OnDevice,
+    generator: torch.Generator,
+    device: Device,
+) -> Losses:
+    def noise(level: int, posterior: Gaussian) -> Tensor:
+        mean = posterior.mean
+        return torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+
+    with device.precision():
+        decoded = network.decode(network.encode(batch.seen, batch.damaged, batch.told), noise)
+    counted = batch.counted.sum().clamp(min=1)
+    residual = (batch.values - decoded.clean) * batch.counted
+    std = batch.told[:, :1, None, None].expand_as(residual)
+    nll = -whitened_log_likelihood(residual, std, batch.told[:, 1:]).sum() / counted
+    kl = [level.sum() / batch.values.numel() for level in decoded.kl]
+    loss = nll + torch.stack(kl).sum()
+    if not torch.isfinite(loss):
+        raise TrainingError(
+            f"The loss became {loss.item()} while adapting.",
+            "Adapting needs a finite loss.",
+            "Restore without adapting (adapt_seconds=0), or check image and noise for extreme values.",
+        )
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP_NORM)
+    optimiser.step()
+    return Losses(float(loss.detach()), float(nll.detach()), tuple(float(level.detach()) for level in kl))
+
+
+def _to_device(batch: Batch, views: list[View], device: Device) -> _OnDevice:
+    chosen = [views[index] for index in batch.channel]
+    scale, offset = (
+        np.array([getattr(view.value_range, name) for view in chosen], dtype=np.float32)[:, None, None, None]
+        for name in ("scale", "offset")
+    )
+    parts = (batch.values * scale + offset, batch.seen * scale + offset, batch.damaged, batch.counted)
+    told = np.array([view.told for view in chosen], dtype=np.float32)
+    return _OnDevice(*(torch.from_numpy(part).to(device.torch) for part in (*parts, told)))
+
+
+@torch.no_grad()
+def _compare(
+    before: HierarchicalVAE, after: HierarchicalVAE, batch: _OnDevice, seed: int, device: Device
+) -> tuple[bool, float]:
+    """Whether the second is surely better on the held-out pixels, and by how many decibels it seems to be."""
+    probe = _correlated_noise(batch, torch.Generator(device.torch).manual_seed(seed))
+    risks = [_risk(network, batch, probe, device) for network in (before, after)]
+    difference = (risks[1] - risks[0])[batch.counted.sum(dim=(1, 2, 3)) > 0]
+    error = float(difference.std() / math.sqrt(len(difference))) if len(difference) > 1 else math.inf
+    mean_before, mean_after = (max(float(risk.mean()), 1e-9) for risk in risks)
+    return float(difference.mean()) < -CERTAIN * error, 10 * math.log10(mean_before / mean_after)
+
+
+def _risk(network: HierarchicalVAE, batch: _OnDevice, probe: Tensor, device: Device) -> Tensor:
+    """Stein's estimate of the squared error of one pass on the counted pixels of each patch, ``(B,)``."""
+
+    def one_pass(x: Tensor) -> Tensor:
+        with device.precision():
+            return network.decode(network.encode(x, batch.damaged, batch.told), lambda level, posterior: None).clean
+
+    clean = one_pass(batch.seen)
+    moved = one_pass(batch.seen + PROBE * probe * (1 - batch.damaged))
+    variance = batch.told[:, :1, None, None] ** 2
+    risk = (clean - batch.values) ** 2 - variance + 2 * probe * (moved - clean) / PROBE
+    return (risk * batch.counted).sum(dim=(1, 2, 3)) / batch.counted.sum(dim=(1, 2, 3)).clamp(min=1)
+
+
+def _correlated_noise(batch: _OnDevice, generator: torch.Generator) -> Tensor:
+    """Normal noise with the strength and the correlation that each patch was told."""
+    white = torch.randn(batch.values.shape, generator=generator, device=batch.values.device)
+    spectrum = torch.fft.fft2(white[:, 0])
+    power = noise_power(batch.told[:, 1:], *white.shape[2:])
+    noise: Tensor = torch.fft.ifft2(spectrum * power.sqrt()).real[:, None]
+    return noise * batch.told[:, :1, None, None]

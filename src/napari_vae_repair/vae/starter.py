@@ -1,0 +1,109 @@
+"""The weights that ship with the package: a restorer, an inspector, and the calibration of its uncertainty."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from napari_vae_repair.errors import ModelFileError
+from napari_vae_repair.settings import Network, Settings
+from napari_vae_repair.vae.calibration import Calibration
+from napari_vae_repair.vae.inspector import Inspector
+from napari_vae_repair.vae.model import HierarchicalVAE
+from napari_vae_repair.vae.record import Model
+
+FILE = "starter.safetensors"
+SHA256 = "c4dfdada300bf32f38afb1083ce518663e453116879c65de26a74eda5a0151b7"
+METADATA = "napari_vae_repair_starter"
+
+
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """What the package ships.
+
+    Attributes
+    ----------
+    model : Model
+        Restores grey planes of any image in one pass.
+    inspector : Inspector
+        Sees noise and damage.
+    damage_threshold : float
+        Probability from which a pixel counts as damaged.
+    """
+
+    model: Model
+    inspector: Inspector
+    damage_threshold: float
+
+
+@functools.cache
+def load_starter() -> Starter:
+    """The shipped weights, read once, on the CPU; nobody may change them.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing or is not the one that this version was released with.
+    """
+    try:
+        content = (resources.files("napari_vae_repair") / "weights" / FILE).read_bytes()
+    except OSError as error:
+        raise _damaged(f"The starter weights cannot be read: {error.strerror or error}.") from error
+    if hashlib.sha256(content).hexdigest() != SHA256:
+        raise _damaged(f"The starter weights ({FILE}) are not those of this version.")
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][METADATA])
+    tensors = safetensors.torch.load(content)
+    network = HierarchicalVAE(1, Network(**header["network"]))
+    inspector = Inspector()
+    for name, module in (("restorer", network), ("inspector", inspector)):
+        _fill(module, {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")})
+    model = general_model(network, header["training"], Calibration.from_dict(header["calibration"]))
+    return Starter(model, inspector, header["damage_threshold"])
+
+
+def general_model(network: HierarchicalVAE, training: dict[str, Any], calibration: Calibration | None) -> Model:
+    """The restorer as a model of any image."""
+    return Model(network, Settings(network=network.network), None, (), (), training, calibration)
+
+
+def pack_starter(starter: Starter) -> bytes:
+    """The file that `load_starter` reads: weights in half precision, which costs no hundredth of a decibel.
+
+    `Model.training` must hold JSON types alone.
+    """
+    network, calibration = starter.model.network, starter.model.calibration
+    assert calibration is not None
+    tensors = {
+        f"{name}.{key}": tensor.detach().cpu().half().contiguous()
+        for name, module in (("restorer", network), ("inspector", starter.inspector))
+        for key, tensor in module.state_dict().items()
+    }
+    header = {
+        "network": network.network.model_dump(mode="json"),
+        "training": starter.model.training,
+        "calibration": calibration.to_dict(),
+        "damage_threshold": starter.damage_threshold,
+    }
+    return bytes(safetensors.torch.save(tensors, metadata={METADATA: json.dumps(header)}))
+
+
+def _fill(module: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    module.requires_grad_(False).eval()
+
+
+def _damaged(received: str) -> ModelFileError:
+    return ModelFileError(
+        received,
+        "They are a part of the package and may not be changed.",
+        "Install the package anew: pip install --force-reinstall --no-deps napari-vae-repair",
+    )

@@ -1,0 +1,101 @@
+"""Adapting: the same steps give the same model, a budget becomes steps, and only what is better is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from napari_vae_repair.errors import TrainingError
+from napari_vae_repair.settings import Network
+from napari_vae_repair.vae import adapt as adapting
+from napari_vae_repair.vae.adapt import Seen, adapt, can_adapt
+from napari_vae_repair.vae.device import choose_device
+from napari_vae_repair.vae.model import HierarchicalVAE
+from napari_vae_repair.vae.predict import View
+from napari_vae_repair.vae.record import Losses, Model, ValueRange
+from napari_vae_repair.vae.starter import general_model
+
+CPU = choose_device("cpu")
+STD = 0.2  # of the noise, in network units
+
+
+@pytest.fixture
+def general() -> Model:
+    torch.manual_seed(0)
+    network = HierarchicalVAE(1, Network(widths=(12, 12), latents=(4, 4), blocks=1, told=True))
+    return general_model(network.requires_grad_(False).eval(), {"restorer": {"hours": 0.0}}, None)
+
+
+@pytest.fixture
+def seen(photo: np.ndarray) -> Seen:
+    clean = photo[None, None] / 500 - 1
+    noise = np.random.default_rng(0).normal(0, STD, clean.shape)
+    planes = (clean + noise).astype(np.float32)
+    return Seen(planes, np.zeros(planes[:, 0].shape, dtype=bool), [View(ValueRange(-1.0, 1.0), (STD, 0.0, 0.0))])
+
+
+def run(model: Model, seen: Seen, **options: object) -> tuple[Model, list[tuple[int, int, Losses]]]:
+    steps = adapt(model, seen, **{"steps": 4, "seconds": 0.0, "seed": 0, "device": CPU} | options)  # type: ignore[arg-type]
+    out: list[tuple[int, int, Losses]] = []
+    while True:
+        try:
+            out.append(next(steps))
+        except StopIteration as end:
+            return end.value, out
+
+
+def test_an_untrained_model_gets_better_and_is_kept(general: Model, seen: Seen) -> None:
+    before = {name: tensor.clone() for name, tensor in general.network.state_dict().items()}
+    adapted, losses = run(general, seen, steps=60)
+    assert adapted.training["adapted"]["accepted"]
+    assert adapted.training["adapted"]["gained_db"] > 1
+    assert adapted.training["restorer"] == {"hours": 0.0}
+    assert losses[-1][2].loss < losses[0][2].loss - 0.5
+    for name, tensor in general.network.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    assert not any(weight.requires_grad for weight in adapted.network.parameters())
+
+
+def test_the_same_steps_give_the_same_model(general: Model, seen: Seen) -> None:
+    one, other = (run(general, seen, steps=6)[0].network.state_dict() for _ in range(2))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_what_is_worse_is_not_kept(general: Model, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    good, _ = run(general, seen, steps=60)
+    monkeypatch.setattr(adapting, "LEARNING_RATE", 0.3)
+    same, _ = run(good, seen, steps=6)
+    assert not same.training["adapted"]["accepted"]
+    for one, other in zip(good.network.parameters(), same.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_seconds_become_steps_that_can_be_given_back(general: Model, seen: Seen) -> None:
+    def clock() -> Iterator[float]:
+        now = 0.0
+        while True:
+            yield now
+            now += 1.0
+
+    ticks = clock()
+    timed, progress = run(general, seen, steps=None, seconds=20.0, clock=lambda: next(ticks))
+    count = timed.training["adapted"]["steps"]
+    assert count == progress[-1][1] == len(progress)
+    assert 3 < count <= 40
+    again, _ = run(general, seen, steps=count)
+    for one, other in zip(timed.network.parameters(), again.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_without_known_noise_there_is_nothing_to_adapt_by(seen: Seen) -> None:
+    assert can_adapt(seen)
+    assert not can_adapt(Seen(seen.planes, seen.damaged, [View(seen.views[0].value_range)]))
+
+
+def test_a_loss_that_is_not_finite_is_told(general: Model, seen: Seen) -> None:
+    planes = seen.planes * np.float32(1e30)
+    with pytest.raises(TrainingError, match="adapting"):
+        run(general, Seen(planes, seen.damaged, seen.views))
