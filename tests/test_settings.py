@@ -118,11 +118,11 @@ def test_chains_that_mean_nothing_are_refused(text: str, match: str) -> None:
 # ---- all settings ------------------------------------------------------------------------------
 
 
-def test_defaults_are_the_standard_chain_from_scratch() -> None:
+def test_defaults_are_the_standard_chain_and_the_starter() -> None:
     settings = make_settings()
     assert settings == Settings()
     assert settings.steps == PRESETS["standard"]
-    assert (settings.model, settings.epochs, settings.samples, settings.device) == ("scratch", 50, 16, "auto")
+    assert (settings.model, settings.epochs, settings.samples, settings.device) == ("starter", 50, None, "auto")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,8 @@ def test_unknown_names_list_near_ones(name: str, near: str) -> None:
         {"epochs": 0},
         {"epochs": 2.5},
         {"epochs": "many"},
-        {"samples": 0},
+        {"samples": -1},
+        {"samples": 0, "keep_samples": True},
         {"seed": -1},
         {"seed": 2**32},
         {"preset": "modern"},
@@ -171,7 +172,7 @@ def test_changes_override_single_fields_and_keep_the_rest() -> None:
     first = make_settings(epochs=20, noise=LearnedNoise(), chain="float32, square")
     second = make_settings(first, samples=4)
     assert (second.epochs, second.samples, second.noise, second.steps) == (20, 4, LearnedNoise(), (Float32(), Square()))
-    assert first.samples == 16
+    assert first.samples is None
 
 
 def test_new_preset_drops_the_chain_of_an_earlier_choice() -> None:
@@ -196,3 +197,9 @@ def test_settings_come_back_from_json(noise) -> None:
 def test_settings_cannot_be_changed_in_place() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().epochs = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("changes", [{"epochs": 5}, {"preset": "classic"}], ids=str)
+def test_epochs_and_classic_mean_training_unless_a_model_is_named(changes: dict[str, object]) -> None:
+    assert make_settings(None, **changes).model == "scratch"
+    assert make_settings(None, model="starter", **changes).model == "starter"

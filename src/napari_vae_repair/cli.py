@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output-dir", default="demo-output", metavar="DIR", help="where files are written [%(default)s]"
     )
     demo.add_argument("--screenshot", action="store_true", help="write DIR/demo.png and close the viewer")
-    demo.add_argument("--epochs", type=int, default=20, metavar="N", help="training epochs [%(default)s]")
+    demo.add_argument("--epochs", type=int, metavar="N", help="train on the image for so long instead")
     info = commands.add_parser("info", help="describe a model file")
     info.set_defaults(command=_info)
     info.add_argument("model", metavar="MODEL", help="a file by --save-model")
@@ -96,15 +96,16 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     add("output", metavar="OUTPUT", help="the restored image: .tif, .ome.tif, .png or .jpg")
     add("--residual", metavar="P", help="also write input minus restored, as floats (.tif, .ome.tif)")
     add("--std", metavar="P", help="also write the standard deviation of each pixel, as floats (.tif, .ome.tif)")
-    add("--epochs", type=int, metavar="N", help="training epochs")
-    add("--samples", type=int, metavar="N", help="posterior samples whose mean is the restored image")
+    add("--epochs", type=int, metavar="N", help="train on the image for so long instead of using the starter")
+    add("--adapt", dest="adapt_seconds", type=float, metavar="SECONDS", help="train the starter on on the image first")
+    add("--samples", type=int, metavar="N", help="posterior samples, for --std")
     add("--preset", metavar="NAME", help="preprocessing: standard or classic")
     add(
         "--chain", metavar="TEXT", help="preprocessing steps, as in 'float32, normalise(low=1), denoise(method=median)'"
     )
     add("--axes", metavar="AXES", help="names of the input's axes, as in ZYX; default: the file's own")
     add("--mask", metavar="P", help="image file of the input's shape; nonzero = damaged")
-    add("--model", metavar="P", help="restore with this model instead of training one")
+    add("--model", metavar="P", help="starter (the default), scratch (train on the image), or a saved model")
     add("--save-model", metavar="P", help="write the trained model, as soon as training ends")
     add("--device", metavar="D", help="auto, cpu, cuda, cuda:1 or mps")
     add("--seed", type=int, metavar="N", help="the same seed gives the same result")

@@ -26,7 +26,7 @@ def settings_from(args: argparse.Namespace) -> Settings:
     """The settings of a command line; options that were not given keep their defaults."""
     from napari_vae_repair.settings import make_settings
 
-    names = ("epochs", "samples", "preset", "chain", "model", "device", "seed")
+    names = ("epochs", "adapt_seconds", "samples", "preset", "chain", "model", "device", "seed")
     changes = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
     for item in getattr(args, "set", []):
         name, equals, text = item.partition("=")
@@ -53,7 +53,9 @@ def _value(text: str) -> Any:
 
 def check_paths(args: argparse.Namespace, settings: Settings) -> list[str]:
     """The files to be written, after checking that inputs are there and that nothing is written over them."""
-    model = None if settings.model == "scratch" else settings.model
+    from napari_vae_repair.settings import SCRATCH, STARTER
+
+    model = None if settings.model in (STARTER, SCRATCH) else settings.model
     inputs = [path for path in (args.input, args.mask, args.reference, model) if path is not None]
     for path in inputs:
         check_exists(path)
@@ -79,13 +81,15 @@ def check_exists(path: str) -> None:
 
 
 def _model_settings(settings: Settings) -> Settings:
-    """The settings whose chain will run: those of the loaded model, if there is one."""
-    if settings.model == "scratch":
+    """The settings whose chain will run: those of a loaded model of one image, if there is one."""
+    from napari_vae_repair.settings import SCRATCH, STARTER, make_settings
+
+    if settings.model in (STARTER, SCRATCH):
         return settings
-    from napari_vae_repair.settings import make_settings
     from napari_vae_repair.vae.checkpoint import read_header
 
-    return make_settings(None, **read_header(settings.model).get("settings", {}))
+    header = read_header(settings.model)
+    return settings if header.get("value_range") is None else make_settings(None, **header.get("settings", {}))
 
 
 def check_formats(args: argparse.Namespace, image: Image, settings: Settings) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -83,10 +82,9 @@ def prepare(
     return chains, prepared[0] if channels == 1 else np.concatenate(prepared)
 
 
-def _gain_and_read_noise(planes: NDArray[np.float32], damaged: NDArray[np.bool_]) -> tuple[float, float]:
-    """For `stabilise`, whose read noise is that at the value 0."""
+def _gain_and_read_noise(planes: NDArray[np.float32], damaged: NDArray[np.bool_]) -> tuple[float, float, float]:
     noise = estimate_noise(planes, damaged)
-    return noise.gain, math.sqrt(max(noise.read_noise**2 - noise.gain * noise.offset, 0.0))
+    return noise.gain, noise.read_noise, noise.offset
 
 
 def characterise(
@@ -98,13 +96,20 @@ def characterise(
     for index, chain in enumerate(chains):
         part = slice(index * count, (index + 1) * count)
         if isinstance(settings.noise, GivenNoise):
-            out.append(_given_noise(settings.noise, chain))
+            out.append(given_noise(settings.noise, chain))
         else:
             out.append(estimate_noise(prepared[part], damaged[part]))
     return tuple(out)
 
 
-def _given_noise(given: GivenNoise, chain: FittedChain) -> NoiseModel:
+def given_noise(given: GivenNoise, chain: FittedChain) -> NoiseModel:
+    """Noise given in the image's own units, in those that the chain gives.
+
+    Raises
+    ------
+    SettingsError
+        If the chain is not affine.
+    """
     if chain.affine is None:
         steps = format_chain(tuple(fitted.settings for fitted in chain.steps))
         raise SettingsError(
@@ -113,4 +118,12 @@ def _given_noise(given: GivenNoise, chain: FittedChain) -> NoiseModel:
             "Leave the other steps out, or let the noise be estimated (noise={'kind': 'estimated'}).",
         )
     scale, offset = chain.affine
-    return NoiseModel(given.gain, given.read_noise, given.offset, "given").rescaled(1 / scale, -offset / scale)
+    model = NoiseModel(given.gain, given.read_noise, given.offset, "given", given.correlation)
+    return model.rescaled(1 / scale, -offset / scale)
+
+
+def in_source_units(noise: tuple[NoiseModel, ...], chains: list[FittedChain]) -> tuple[NoiseModel, ...] | None:
+    """Noise of what the chains give, in the image's own units; None where a chain is not affine."""
+    affine = [chain.affine for chain in chains]
+    led_back = [model.rescaled(*entry) for model, entry in zip(noise, affine, strict=True) if entry is not None]
+    return tuple(led_back) if len(led_back) == len(chains) else None

@@ -39,6 +39,8 @@ class Report:
         Mean square of the residual over the variance of the noise. Below 1 by the posterior's own variance when all
         is right; further below, noise was left in; above 1, detail went too, or the noise was underestimated. None
         without `noise_in_source_units`.
+    samples : int
+        How many posterior samples were drawn.
     damaged_share : float
         Share of pixels that were filled.
     seconds : dict
@@ -60,6 +62,7 @@ class Report:
     residual_correlation: tuple[float, float]
     residual_std: float
     residual_over_noise: float | None
+    samples: int
     damaged_share: float
     seconds: dict[str, float]
     device: str

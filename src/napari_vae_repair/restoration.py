@@ -31,11 +31,11 @@ class Restoration:
     Attributes
     ----------
     restored : ndarray of float32
-        Mean of the posterior samples, in the axes `axes`.
+        The starter's one pass, or the mean of the posterior samples of a model of one image; in the axes `axes`.
     residual : ndarray of float32
         ``prepared - restored``.
     std : ndarray of float32
-        Standard deviation over the samples at each pixel (0 with one sample).
+        Standard deviation over the samples at each pixel (0 with less than two).
     samples : ndarray of float32 or None
         ``(samples, *restored.shape)`` with ``keep_samples=True``.
     prepared : ndarray of float32
@@ -43,7 +43,7 @@ class Restoration:
     axes : str
         Letters of the dimensions of `restored`; an alpha channel and, after grey, the colour samples are gone.
     noise : tuple of NoiseModel
-        One for each channel of ``C``, in prepared units.
+        One for each channel of ``C``, in the units that `Report.noise` names.
     segmentation : ndarray of bool or None
         Mask of the chain's `segment` step, in the axes `axes` without ``S``.
     report : Report
@@ -100,9 +100,7 @@ class Result:
         """Other planes of the source through the same chain and back."""
         return self._by_channel(lambda chain, part: _there_and_back(chain, planes[part], self.damaged[part]))
 
-    def restoration(
-        self, noise: tuple[NoiseModel, ...], report: Report, model: Model, settings: Settings
-    ) -> Restoration:
+    def restoration(self, report: Report, model: Model, settings: Settings) -> Restoration:
         """Everything in the source's axes."""
         out = self.layout.from_planes
         restored, prepared = out(self.posterior.mean), out(self.prepared)
@@ -116,7 +114,7 @@ class Result:
             samples=None if samples is None else np.stack([out(sample) for sample in samples]),
             prepared=prepared,
             axes=self.layout.out_axes(self.prepared.shape[1]),
-            noise=noise,
+            noise=report.noise,
             segmentation=None if segmented is None else out(segmented[:, None]),
             report=report,
             model=model,
@@ -142,26 +140,24 @@ def make_report(
     result: Result,
     noise: tuple[NoiseModel, ...],
     model: Model,
-    settings: Settings,
     device: Device,
     seconds: dict[str, float],
     compared: dict[str, dict[str, float]] | None,
     notes: list[str],
+    *,
+    noise_led_back: bool,
+    samples: int,
 ) -> Report:
-    """Everything that was measured, for `Restoration.report`; the noise is led back where the chain is affine."""
-    affine = [chain.affine for chain in result.chains]
-    in_source = all(entry is not None for entry in affine)
-    if in_source:
-        noise = tuple(model_.rescaled(*entry) for model_, entry in zip(noise, affine, strict=True) if entry is not None)
+    """Everything that was measured, for `Restoration.report`."""
     residual = result.prepared - result.posterior.mean
     correlation = residual_correlation(residual, result.damaged)
-    ratio = _residual_over_noise(residual, result, noise) if in_source else None
+    ratio = _residual_over_noise(residual, result, noise) if noise_led_back else None
     chain = result.chains[0]
     return Report(
         inverted_to=chain.inverted_to,
         in_source_units=chain.in_source_units,
         noise=noise,
-        noise_in_source_units=in_source,
+        noise_in_source_units=noise_led_back,
         reconstruction=_reconstruction(model)
         | {"image": compare_planes(result.posterior.mean, result.prepared, result.damaged)},
         against_reference=compared,
@@ -170,10 +166,11 @@ def make_report(
         residual_correlation=correlation,
         residual_std=float(residual[~np.broadcast_to(result.damaged[:, None], residual.shape)].std(dtype=np.float64)),
         residual_over_noise=ratio,
+        samples=samples,
         damaged_share=float(result.damaged.mean()),
         seconds=dict(seconds),
         device=device.label,
-        notes=(*notes, *_warnings(chain, model, settings, correlation, ratio)),
+        notes=(*notes, *_warnings(chain, model, noise, correlation, ratio, samples)),
         training=dict(model.training),
     )
 
@@ -194,7 +191,10 @@ def _residual_over_noise(residual: NDArray[np.float32], result: Result, noise: t
 
 def _reconstruction(model: Model) -> dict[str, dict[str, float]]:
     """Of the noisy pixels on which the model was trained, and of those held out."""
-    record, span = model.training, model.value_range.high - model.value_range.low
+    record = model.training
+    if model.value_range is None:
+        return {}
+    span = model.value_range.high - model.value_range.low
     names = [name for name in ("training", "held_out") if f"mse_{name}" in record]
     return {
         name: {"mse": record[f"mse_{name}"], "psnr": psnr(record[f"mse_{name}"], span), "elbo": record[f"elbo_{name}"]}
@@ -203,7 +203,12 @@ def _reconstruction(model: Model) -> dict[str, dict[str, float]]:
 
 
 def _warnings(
-    chain: FittedChain, model: Model, settings: Settings, correlation: tuple[float, float], ratio: float | None
+    chain: FittedChain,
+    model: Model,
+    noise: tuple[NoiseModel, ...],
+    correlation: tuple[float, float],
+    ratio: float | None,
+    samples: int,
 ) -> list[str]:
     out = []
     if ratio is not None and ratio > MUCH_MORE_THAN_NOISE:
@@ -215,8 +220,9 @@ def _warnings(
         out.append("the posterior collapsed: the result hardly depends on the image; give the noise or train longer")
     if not chain.in_source_units:
         out.append(f"the step '{chain.inverted_to}' cannot be undone, so the results are in the units after it")
-    if max(map(abs, correlation)) > WHITE_WITHIN:
+    known = max(value for model_ in noise for value in model_.correlation)
+    if max(map(abs, correlation)) > WHITE_WITHIN + known:
         out.append("the residual is not white: the noise is spatially correlated, or structure was removed with it")
-    if settings.samples < 2:
+    if samples == 1:
         out.append("with one sample there is no uncertainty: std is 0")
     return out

@@ -119,6 +119,7 @@ class Stabilise(_Frozen):
     step: Literal["stabilise"] = "stabilise"
     gain: float | None = Field(None, gt=0)
     read_noise: float | None = Field(None, ge=0)
+    offset: float = Field(0.0, description="value without light, at which the read noise holds; with given noise alone")
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Stabilise:
@@ -166,6 +167,7 @@ class GivenNoise(_Frozen):
     gain: float = Field(0.0, ge=0, description="layer units per detected photon; 0 = Gaussian noise")
     read_noise: float = Field(ge=0, description="standard deviation without light, in layer units")
     offset: float = Field(0.0, description="value without light (camera offset), in layer units")
+    correlation: tuple[float, float] = Field((0.0, 0.0), description="of the noise of neighbours, along y and x")
 
     @model_validator(mode="after")
     def _some_noise(self) -> GivenNoise:
@@ -221,6 +223,9 @@ class Training(_Frozen):
     held_out: float = Field(0.05, gt=0, le=0.5, description="share of the area that leaves the loss, for validation")
 
 
+STARTER, SCRATCH = "starter", "scratch"
+DEFAULT_SAMPLES = 16  # of a model of one image, whose mean of samples is better than its one pass
+
 # ---- all of it --------------------------------------------------------------------------------
 
 
@@ -231,9 +236,15 @@ class Settings(_Frozen):
     chain: tuple[Step, ...] | None = Field(
         None, description="the preprocessing steps in their order; None = the preset's"
     )
-    model: str = Field("scratch", description='"scratch" trains on the image; else the path of a saved model')
-    epochs: int = Field(50, ge=1, le=100_000)
-    samples: int = Field(16, ge=1, le=1000, description="posterior samples whose mean is the restored image")
+    model: str = Field(
+        STARTER, description='"starter" has been trained, "scratch" trains on the image, else the path of a saved model'
+    )
+    epochs: int = Field(50, ge=1, le=100_000, description="of a training from scratch")
+    adapt_seconds: float = Field(0.0, ge=0, le=86_400, description="how long the starter is trained on on the image")
+    adapt_steps: int | None = Field(None, ge=1, le=10**6, description="the same as a count, which can be repeated")
+    samples: int | None = Field(
+        None, ge=0, le=1000, description="posterior samples; None = 0 with the starter, 16 with a model of one image"
+    )
     keep_samples: bool = Field(False, description="give the single samples back as well")
     noise: Noise = EstimatedNoise()
     network: Network = Network()
@@ -249,13 +260,32 @@ class Settings(_Frozen):
         return self
 
     @property
+    def adapts(self) -> bool:
+        """Whether the starter is trained on on the image."""
+        return self.adapt_seconds > 0 or self.adapt_steps is not None
+
+    @model_validator(mode="after")
+    def _a_starter_adapts(self) -> Settings:
+        if self.adapts and self.model == SCRATCH:
+            raise ValueError("the starter can be adapted, a training from scratch cannot: leave model or adapt_* out")
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_kept(self) -> Settings:
+        if self.keep_samples and self.samples == 0:
+            raise ValueError("keep_samples needs samples: ask for 2 or more")
+        return self
+
+    @property
     def steps(self) -> tuple[Step, ...]:
         """The preprocessing steps in force."""
         return PRESETS[self.preset] if self.chain is None else self.chain
 
 
 def make_settings(settings: Settings | None = None, **changes: Any) -> Settings:
-    """Settings with single fields changed; `chain` and `noise` may be given as text (see `parse_chain`).
+    """Settings with single fields changed; `chain` may be given as text (see `parse_chain`).
+
+    Epochs, or the preset "classic", mean training from scratch unless a model is named too.
 
     Raises
     ------
@@ -274,8 +304,10 @@ def make_settings(settings: Settings | None = None, **changes: Any) -> Settings:
             )
     if isinstance(changes.get("chain"), str):
         changes["chain"] = parse_chain(changes["chain"])
-    # the chain of an earlier choice must not outlive a newly chosen preset
     before = {} if settings is None else settings.model_dump()
+    if "model" not in changes and ("epochs" in changes or changes.get("preset") == "classic"):
+        changes["model"] = SCRATCH
+    # the chain of an earlier choice must not outlive a newly chosen preset
     if "preset" in changes and "chain" not in changes:
         before.pop("chain", None)
     return _validated(TypeAdapter(Settings), before | _plain(changes))

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from napari_vae_repair.pipeline import Progress
 
 PROGRAM = "vae-repair"
-_PHASES = {"prepare": "preparing", "train": "training", "restore": "restoring", "report": "measuring"}
+_PHASES = {
+    "prepare": "preparing",
+    "train": "training",
+    "adapt": "adapting",
+    "restore": "restoring",
+    "report": "measuring",
+}
 _LINE_EVERY = 0.1  # share of a phase after which a log gets another line
 
 

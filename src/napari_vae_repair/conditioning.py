@@ -1,0 +1,128 @@
+"""How the starter is shown an image: stabilised where its noise depends on the signal, told what noise is left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_vae_repair.grading import graded
+from napari_vae_repair.image.measured import measured_sample
+from napari_vae_repair.image.preprocess import FittedChain, extend_chain
+from napari_vae_repair.noise.estimate import estimate_noise
+from napari_vae_repair.noise.record import NoiseModel
+from napari_vae_repair.noise.stripes import stripes
+from napari_vae_repair.preparation import given_noise
+from napari_vae_repair.settings import GivenNoise, Settings, Stabilise
+from napari_vae_repair.vae.device import Device
+from napari_vae_repair.vae.inspection import see_noise
+from napari_vae_repair.vae.inspector import NoiseBranch
+from napari_vae_repair.vae.predict import View, on_device
+from napari_vae_repair.vae.record import ValueRange
+
+Planes = NDArray[np.float32]
+Damaged = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioned:
+    """An image as the starter is shown it.
+
+    Attributes
+    ----------
+    chains : list of FittedChain
+        One for each channel, with a last step `stabilise` where that was called for.
+    prepared : ndarray of float32
+        ``(N, C, Y, X)`` what the chains give.
+    noise : tuple of NoiseModel
+        One for each channel, in the units before that last step.
+    domains : list of FittedChain
+        One for each channel: the chains before that last step.
+    views : list of View
+        One for each plane and colour, colours fastest.
+    """
+
+    chains: list[FittedChain]
+    prepared: Planes
+    noise: tuple[NoiseModel, ...]
+    domains: list[FittedChain]
+    views: list[View]
+
+
+def condition(
+    prepared: Planes,
+    damaged: Damaged,
+    domains: list[FittedChain],
+    settings: Settings,
+    branch: NoiseBranch,
+    device: Device,
+) -> Conditioned:
+    """Look at the noise of each channel, stabilise it where it depends on the signal, and look again.
+
+    Parameters
+    ----------
+    prepared : ndarray of float32
+        ``(N, C, Y, X)``, finite, channels of the axis ``C`` slowest.
+    damaged : ndarray of bool
+        ``(N, Y, X)``.
+    domains : list of FittedChain
+        One for each channel.
+    settings : Settings
+        `noise` may give it, in the image's own units.
+    branch : NoiseBranch
+        Of the starter's inspector.
+    device : Device
+        Where to look.
+
+    Raises
+    ------
+    SettingsError
+        If noise is given that the chain cannot be led through.
+    """
+    branch = on_device(branch, device)
+    count = len(prepared) // len(domains)
+    chains, planes, models, views = [], [], [], []
+    for index, domain in enumerate(domains):
+        part = slice(index * count, (index + 1) * count)
+        values, lost, chain = prepared[part], damaged[part], domain
+        if isinstance(settings.noise, GivenNoise):
+            noise = given_noise(settings.noise, domain)
+        else:
+            noise = _look(values, lost, branch, device)
+        stabilised = any(isinstance(step.settings, Stabilise) for step in domain.steps)
+        if noise.gain > 0 and not stabilised:
+            step = Stabilise(gain=noise.gain, read_noise=noise.read_noise, offset=noise.offset)
+            chain, values = extend_chain(domain, values, lost, step)
+        views += _views(values, lost, noise, settings, stabilised=chain is not domain)
+        chains.append(chain)
+        planes.append(values)
+        models.append(noise)
+    out = planes[0] if len(planes) == 1 else np.concatenate(planes)
+    return Conditioned(chains, out, tuple(models), domains, views)
+
+
+def _look(planes: Planes, damaged: Damaged, branch: NoiseBranch, device: Device) -> NoiseModel:
+    seen = see_noise(branch, planes, damaged, device)
+    noise = estimate_noise(planes, damaged, (0.0, 0.0) if seen is None else seen.correlation)
+    return graded(stripes(noise, planes, damaged), planes, damaged, seen)
+
+
+def _views(planes: Planes, damaged: Damaged, noise: NoiseModel, settings: Settings, *, stabilised: bool) -> list[View]:
+    """For each plane and colour; all planes of a colour are shown alike, so that a stack does not flicker."""
+    given = isinstance(settings.noise, GivenNoise)
+    colours = []
+    for colour in range(planes.shape[1]):
+        part = planes[:, colour : colour + 1]
+        sample = measured_sample(part, damaged)
+        value_range = ValueRange.of_sample(sample)
+        left = NoiseModel(0.0, 1.0) if stabilised else noise
+        if not given:
+            found = estimate_noise(part, damaged, noise.correlation)
+            # stabilised noise has a variance of 1; more shows that the gain was too low, less only that dark parts are
+            # quieter than a normal distribution lets them be
+            left = replace(found, read_noise=max(found.read_noise, 1.0)) if stabilised else found
+        # where some dependence on the signal is left, what holds in the middle is told
+        std = float(np.sqrt(left.variance(np.array(np.median(sample)))))
+        colours.append(View(value_range, (std * value_range.scale, *noise.correlation)))
+    return colours * len(planes)

@@ -1,0 +1,126 @@
+"""`find_damage`: which pixels of an image are likely damaged, as a mask to correct and to restore with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import median_filter, rank_filter
+
+from napari_vae_repair.errors import InputError
+from napari_vae_repair.image.axes import Layout
+from napari_vae_repair.image.measured import fill_damage
+from napari_vae_repair.noise.estimate import estimate_noise
+from napari_vae_repair.noise.record import NoiseModel
+from napari_vae_repair.noise.stripes import NORMAL_MAD
+from napari_vae_repair.preparation import as_image, colour_planes, mask_planes
+from napari_vae_repair.vae.device import Device, choose_device
+from napari_vae_repair.vae.inspection import damage_probability
+from napari_vae_repair.vae.inspector import DamageBranch
+from napari_vae_repair.vae.predict import on_device
+from napari_vae_repair.vae.starter import load_starter
+
+OUTSTANDING = 6.0  # standard deviations of the noise by which a hot or dead pixel leaves its neighbours behind
+LEAST_STEP = 0.08  # of the plane's range: a hot or dead pixel differs by at least so much
+SATURATED = (1e-3, 0.2)  # share of pixels at the largest value: fewer are chance, more are background
+LEVELS = 16  # distinct values that an image has at least before one of them counts as saturation
+STRIPE = 8.0  # robust standard deviations of rows' offsets by which a damaged row stands out
+ONE_SIDED = 0.9  # share of a damaged row's pixels on the same side of its neighbours
+_RING = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=bool)
+
+
+def find_damage(
+    image: Any, *, axes: str | None = None, threshold: float | None = None, device: str = "auto"
+) -> NDArray[np.bool_]:
+    """Propose hot, dead and saturated pixels, damaged rows and columns, scratches, lint, dust and stains as a mask.
+
+    A proposal to look at and correct, not a verdict: ``restore(image, mask=find_damage(image))`` fills what it marks.
+
+    Parameters
+    ----------
+    image : array, dask array or napari Image layer
+        As `restore`; never written to.
+    axes : str, optional
+        As `restore`.
+    threshold : float, optional
+        Probability, 0 to 1, from which the network's finding counts; None = the starter's own, at which it marks about
+        one of 2000 pixels of undamaged images. Single pixels, rows and saturation do not depend on it.
+    device : str
+        As `Settings.device`.
+
+    Returns
+    -------
+    ndarray of bool
+        The image's shape without the colour samples; True = damaged. NaN and infinite pixels always are.
+
+    Raises
+    ------
+    InputError
+        The image or threshold cannot be used.
+    DeviceError, DeviceMemoryError
+        The device is absent, or its memory exhausted.
+    """
+    if threshold is not None and not 0 < threshold <= 1:
+        raise InputError(
+            f"threshold={threshold} was given.",
+            "A probability above 0, and 1 at most, is needed.",
+            "Leave it out, or give 0.5 to find more and 0.95 to mark less by mistake.",
+        )
+    chosen = as_image(image, axes)
+    layout = Layout(chosen.axes, chosen.pixels.shape)
+    lost = mask_planes(chosen)
+    # dead rows of an integer image are found by value, so the dtype's own values are looked at
+    planes = colour_planes(layout.to_planes(chosen.pixels)).astype(np.float32)
+    fill_damage(planes, lost)
+    starter, where = load_starter(), choose_device(device)
+    branch = on_device(starter.inspector.damage, where)
+    least = starter.damage_threshold if threshold is None else threshold
+    for index, colours in enumerate(planes):
+        lost[index] |= _of_plane(colours, branch, least, where)
+    masked = Layout(chosen.axes.replace("S", ""), chosen.damaged.shape)
+    return masked.from_planes(lost[:, None])
+
+
+def _of_plane(colours: NDArray[np.float32], branch: DamageBranch, least: float, device: Device) -> NDArray[np.bool_]:
+    """Damage of ``(C, Y, X)``."""
+    found = damage_probability(branch, colours.mean(axis=0), device) >= least
+    nothing = np.zeros((1, *found.shape), dtype=bool)
+    for plane in colours:
+        noise = estimate_noise(plane[None, None], nothing)
+        found |= outstanding_pixels(plane, noise) | saturated_pixels(plane)
+        found |= damaged_rows(plane, noise) | damaged_rows(plane.T, noise).T
+    return found
+
+
+def outstanding_pixels(plane: NDArray[np.float32], noise: NoiseModel) -> NDArray[np.bool_]:
+    """Hot and dead pixels of ``(Y, X)``: beyond all neighbours but one, by more than noise and texture explain."""
+    low, second_low, second_high, high = (
+        rank_filter(plane, rank, footprint=_RING, mode="mirror") for rank in (0, 1, -2, -1)
+    )
+    texture = np.minimum(high - second_low, second_high - low)  # without the neighbour that may be hot, or dead, too
+    span = float(np.ptp(np.percentile(plane, [0.5, 99.5])))
+    # the noise at the brighter of both: a single photon over nothing is no hot pixel
+    std = np.sqrt(noise.variance(np.maximum(plane, second_high).astype(np.float64)))
+    needed = np.maximum(np.maximum(OUTSTANDING * std, texture), LEAST_STEP * span)
+    return np.asarray((plane - second_high > needed) | (second_low - plane > needed))
+
+
+def saturated_pixels(plane: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Pixels of ``(Y, X)`` at the largest value, if too many share it for chance and too few for a background."""
+    largest = plane == plane.max()
+    share = largest.mean()
+    if SATURATED[0] <= share <= SATURATED[1] and len(np.unique(plane)) >= LEVELS:
+        return np.asarray(largest)
+    return np.zeros(plane.shape, dtype=bool)
+
+
+def damaged_rows(plane: NDArray[np.float32], noise: NoiseModel) -> NDArray[np.bool_]:
+    """Whole rows of ``(Y, X)`` that differ from their neighbours along nearly all of their length."""
+    deviation = plane - median_filter(plane, size=(5, 1), mode="mirror")
+    offset = np.median(deviation, axis=1)
+    usual = NORMAL_MAD * float(np.median(np.abs(offset)))
+    std = float(np.sqrt(noise.variance(np.array(float(np.median(plane))))))
+    side = np.maximum((deviation > 0).mean(axis=1), (deviation < 0).mean(axis=1))
+    bad = (np.abs(offset) > max(STRIPE * usual, std)) & (side > ONE_SIDED)
+    return np.broadcast_to(bad[:, None], plane.shape)

@@ -1,0 +1,204 @@
+"""The phases of a restoration, one at a time: which model, how it is shown the image, fitted, adapted and asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_vae_repair.conditioning import Conditioned, condition
+from napari_vae_repair.errors import Cancelled, InputError
+from napari_vae_repair.image.preprocess import FittedChain
+from napari_vae_repair.preparation import characterise
+from napari_vae_repair.settings import DEFAULT_SAMPLES, SCRATCH, STARTER, Settings, Step, format_chain
+from napari_vae_repair.vae.adapt import Seen, adapt, can_adapt
+from napari_vae_repair.vae.checkpoint import load_model
+from napari_vae_repair.vae.device import Device
+from napari_vae_repair.vae.predict import Posterior, View, predict_steps
+from napari_vae_repair.vae.record import Losses, Model
+from napari_vae_repair.vae.starter import load_starter
+from napari_vae_repair.vae.train import Prepared, steps_of, train
+
+Damaged = NDArray[np.bool_]
+ShouldStop = Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One step of a restoration.
+
+    Attributes
+    ----------
+    phase : str
+        "prepare", "train" or "adapt" where there is one, "restore" and "report", in this order.
+    done, total : int
+        Steps of the phase.
+    losses : Losses or None
+        What the training step measured.
+    model : Model or None
+        The trained or loaded model, as soon as there is one.
+    """
+
+    phase: str
+    done: int
+    total: int
+    losses: Losses | None = None
+    model: Model | None = None
+
+
+def stop_if(should_stop: ShouldStop, phase: str) -> None:
+    """Raise `Cancelled` if that is wished."""
+    if should_stop():
+        raise Cancelled(phase)
+
+
+# ---- which model, and what it is shown ---------------------------------------------------------
+
+
+def model_of(settings: Settings) -> Model | None:
+    """The model that the settings name; None = to be trained."""
+    if settings.model == SCRATCH:
+        return None
+    return load_starter().model if settings.model == STARTER else load_model(settings.model)
+
+
+def steps_in_force(model: Model | None, settings: Settings) -> tuple[Step, ...]:
+    """The preprocessing steps: a model of one image brings its own."""
+    return settings.steps if model is None or model.general else model.settings.steps
+
+
+def samples_in_force(model: Model, settings: Settings) -> int:
+    """How many posterior samples are drawn."""
+    return settings.samples if settings.samples is not None else 0 if model.general else DEFAULT_SAMPLES
+
+
+def notes_of(model: Model, settings: Settings) -> list[str]:
+    """What the user should know about a model that was not trained now."""
+    if steps_in_force(model, settings) == settings.steps:
+        return []
+    return [f"the saved model's own preprocessing was used: {format_chain(model.settings.steps)}"]
+
+
+def show(
+    prepared: NDArray[np.float32],
+    damaged: Damaged,
+    chains: list[FittedChain],
+    model: Model | None,
+    settings: Settings,
+    device: Device,
+) -> Conditioned:
+    """The image as the model is shown it; see `condition` for the arguments and errors."""
+    if model is not None and model.general:
+        return condition(prepared, damaged, chains, settings, load_starter().inspector.noise, device)
+    return Conditioned(chains, prepared, characterise(prepared, damaged, chains, settings), chains, [])
+
+
+def as_seen(shown: Conditioned, damaged: Damaged, model: Model) -> tuple[NDArray[np.float32], Damaged, list[View]]:
+    """Planes, damage and views; to the starter, which knows grey planes alone, each colour is a plane.
+
+    Raises
+    ------
+    InputError
+        If the model was trained on images with another number of colours.
+    """
+    planes = shown.prepared
+    if model.value_range is None:
+        return planes.reshape(-1, 1, *planes.shape[2:]), np.repeat(damaged, planes.shape[1], axis=0), shown.views
+    channels = model.network.channels
+    if channels != planes.shape[1]:
+        kinds = {1: "grey images (1 channel)", 3: "colour images (3 channels)"}
+        raise InputError(
+            f"The image has {planes.shape[1]} channel(s) after the chain.",
+            f"The model was trained on {kinds.get(channels, f'{channels} channels')}.",
+            "Use a model of the same kind, train a new one, or put the step grey into the chain that you train with.",
+        )
+    return planes, damaged, [View(model.value_range)] * len(planes)
+
+
+# ---- fit, adapt, restore -----------------------------------------------------------------------
+
+
+def fit(
+    prepared: Prepared, chains: list[FittedChain], settings: Settings, device: Device, should_stop: ShouldStop
+) -> Generator[Progress, None, Model]:
+    """Train from scratch; see `train` for the errors."""
+    _, total = steps_of(settings)
+    planes, damaged = _padded(prepared.planes, prepared.damaged, settings.network.stride_px)
+    steps = train(replace(prepared, planes=planes, damaged=damaged), settings, device)
+    for done in range(1, total + 1):
+        losses = next(steps)
+        yield Progress("train", done, total, losses)
+        stop_if(should_stop, "train")
+    try:
+        next(steps)
+    except StopIteration as end:
+        trained: Model = end.value
+        model = replace(trained, chains=tuple(chain.to_dict() for chain in chains))
+    yield Progress("train", total, total, model=model)
+    return model
+
+
+def refine(
+    model: Model, shown: Conditioned, damaged: Damaged, settings: Settings, device: Device, should_stop: ShouldStop
+) -> Generator[Progress, None, tuple[Model, str]]:
+    """Adapt the model to the image, and say in a line what came of it; see `adapt` for the errors."""
+    planes, lost, views = as_seen(shown, damaged, model)
+    seen = Seen(*_padded(planes, lost, model.network.stride), views)
+    if not can_adapt(seen):
+        return model, "not adapted: nothing could be told of the noise; give it (noise={'kind': 'given', ...})"
+    steps = adapt(
+        model, seen, steps=settings.adapt_steps, seconds=settings.adapt_seconds, seed=settings.seed, device=device
+    )
+    while True:
+        try:
+            done, total, losses = next(steps)
+        except StopIteration as end:
+            adapted: Model = end.value
+            break
+        yield Progress("adapt", done, total, losses)
+        stop_if(should_stop, "adapt")
+    record = adapted.training["adapted"]
+    verdict = "kept" if record["accepted"] else "not kept, since it is not surely better"
+    note = f"adapted in {record['steps']} steps ({record['gained_db']:+.2f} dB on held-out blocks): {verdict}"
+    return adapted, note
+
+
+def ask(
+    model: Model, shown: Conditioned, damaged: Damaged, settings: Settings, device: Device, should_stop: ShouldStop
+) -> Generator[Progress, None, Posterior]:
+    """Restore with the model; see `predict_steps` for the errors."""
+    samples = samples_in_force(model, settings)
+    planes, lost, views = as_seen(shown, damaged, model)
+    steps = predict_steps(
+        model.network,
+        planes,
+        lost,
+        views,
+        one_pass=model.general or samples == 0,
+        samples=samples,
+        keep_samples=settings.keep_samples,
+        seed=settings.seed,
+        tile_px=settings.tile_px,
+        device=device,
+        should_stop=should_stop,
+    )
+    while True:
+        try:
+            done, total = next(steps)
+        except StopIteration as end:
+            posterior: Posterior = end.value
+            if model.calibration is not None:
+                posterior = posterior.calibrated(model.calibration, views)
+            return posterior.shaped(shown.prepared.shape)
+        yield Progress("restore", done, total, model=model)
+
+
+def _padded(planes: NDArray[np.float32], damaged: Damaged, side: int) -> tuple[NDArray[np.float32], Damaged]:
+    """Mirrored up to the smallest patch, for images smaller than that; what was added counts as damaged."""
+    missing = [(0, max(0, side - length)) for length in planes.shape[2:]]
+    if not any(after for _, after in missing):
+        return planes, damaged
+    planes = np.pad(planes, [(0, 0), (0, 0), *missing], mode="symmetric")
+    return planes, np.pad(damaged, [(0, 0), *missing], constant_values=True)

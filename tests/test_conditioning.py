@@ -1,0 +1,67 @@
+"""How the starter is shown an image: what is stabilised, and what it is told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from napari_vae_repair.conditioning import Conditioned, condition
+from napari_vae_repair.errors import SettingsError
+from napari_vae_repair.preparation import prepare
+from napari_vae_repair.settings import GivenNoise, Settings, make_settings
+from napari_vae_repair.vae.device import choose_device
+from napari_vae_repair.vae.starter import load_starter
+
+CPU = choose_device("cpu")
+
+
+def conditioned(image: NDArray[np.floating], settings: Settings) -> Conditioned:
+    planes = image.reshape(-1, 1, *image.shape[-2:]).astype(np.float32)
+    damaged = np.zeros(planes[:, 0].shape, dtype=bool)
+    chains, prepared = prepare(planes, damaged, 1, settings.steps)
+    return condition(prepared, damaged, chains, settings, load_starter().inspector.noise, CPU)
+
+
+def steps(found: Conditioned) -> list[str]:
+    return [step.settings.step for step in found.chains[0].steps]
+
+
+def test_gaussian_noise_is_told_in_network_units(photo: NDArray[np.float32]) -> None:
+    noisy = photo + np.random.default_rng(0).normal(0, 100, photo.shape)
+    found = conditioned(noisy, make_settings())
+    assert "stabilise" not in steps(found)
+    (view,) = found.views
+    assert view.noise_std is not None
+    scale, _ = found.domains[0].affine or (0.0, 0.0)
+    assert view.noise_std * scale == pytest.approx(100, rel=0.25)
+    assert view.told is not None
+    assert max(view.told[1:]) < 0.25
+
+
+def test_photons_are_stabilised_and_the_rest_has_a_variance_of_one(photo: NDArray[np.float32]) -> None:
+    noisy = np.random.default_rng(0).poisson(np.tile(photo, (2, 2)) / 20) * 20.0
+    found = conditioned(noisy, make_settings())
+    assert steps(found)[-1] == "stabilise"
+    assert found.noise[0].gain > 0
+    assert found.views[0].noise_std == pytest.approx(1, rel=0.4)
+    assert (found.views[0].noise_std or 0) >= 1 - 1e-6
+    assert found.prepared.std() > 1
+
+
+def test_given_noise_is_taken_as_it_is(photo: NDArray[np.float32]) -> None:
+    given = GivenNoise(gain=0.0, read_noise=37.0, correlation=(0.3, 0.1))
+    found = conditioned(photo, make_settings(noise=given))
+    scale, _ = found.domains[0].affine or (0.0, 0.0)
+    assert (found.views[0].noise_std or 0) * scale == pytest.approx(37, rel=1e-4)
+    assert found.views[0].told is not None
+    assert found.views[0].told[1:] == (0.3, 0.1)
+    with pytest.raises(SettingsError):
+        conditioned(photo, make_settings(noise=given, preset="classic"))
+
+
+def test_all_planes_of_a_stack_are_shown_alike(photo: NDArray[np.float32]) -> None:
+    stack = np.stack([photo, 0.3 * photo, photo + 100]) + np.random.default_rng(0).normal(0, 50, (3, *photo.shape))
+    found = conditioned(stack, make_settings())
+    assert len(found.views) == 3
+    assert found.views[0] == found.views[1] == found.views[2]
