@@ -14,6 +14,7 @@ from napari_vae_repair.settings import Network, Settings, Training
 
 MANIFEST = Path(__file__).parents[2] / "napari.yaml"
 TINY = Settings(
+    model="scratch",
     network=Network(widths=(8,), latents=(2,)),
     training=Training(patches_per_epoch=16, patch_px=16, batch_size=8),
     epochs=1,
@@ -54,7 +55,7 @@ def preferences(manager: Any, plugin_settings: Any, model_file: Path) -> Any:
     from napari.settings import get_plugin_settings
 
     chosen = get_plugin_settings("napari-vae-repair").restoration
-    chosen.model_file, chosen.epochs, chosen.samples = str(model_file), 1, 2
+    chosen.model, chosen.epochs, chosen.samples = str(model_file), 1, 2
     return chosen
 
 

@@ -92,7 +92,8 @@ def test_preferences_have_the_defaults_and_limits_of_settings() -> None:
 
     properties = POINTS["configurations"]["restoration"]["properties"]
     defaults = Settings()
-    for name in ("preset", "epochs", "samples", "device", "seed"):
+    assert properties["samples"]["default"] == 0  # stands for None: the model decides
+    for name in ("preset", "model", "epochs", "device", "seed"):
         assert properties[name]["default"] == getattr(defaults, name)
     assert properties["preset"]["enum"] == list(PRESETS)
     assert properties["device"]["enum"] == list(DEVICE_NAMES)

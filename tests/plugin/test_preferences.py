@@ -21,7 +21,7 @@ def test_untouched_preferences_are_the_defaults(manager: Any, plugin_settings: A
 
 def test_what_the_user_set_is_taken_and_the_rest_of_the_base_kept(preferences: Any, tiny: Settings) -> None:
     preferences.preset, preferences.epochs, preferences.samples = "classic", 9, 4
-    preferences.model_file, preferences.device, preferences.seed = " model.safetensors ", "cpu", 5
+    preferences.model, preferences.device, preferences.seed = " model.safetensors ", "cpu", 5
     settings = read_preferences(tiny)
     assert settings.network == tiny.network
     assert (settings.preset, settings.epochs, settings.samples) == ("classic", 9, 4)

@@ -69,7 +69,7 @@ def test_npe2_read_without_a_viewer_gives_original_restored_and_residual(
     np.testing.assert_array_equal(original, tifffile.imread(photo))
     np.testing.assert_allclose(restored + residual, original, atol=1e-3)
     assert all(list(meta["scale"]) == [0.5, 0.5] for _, meta, _ in layers)
-    assert layers[1][1]["metadata"][METADATA_KEY]["settings"]["model"] == preferences.model_file
+    assert layers[1][1]["metadata"][METADATA_KEY]["settings"]["model"] == preferences.model
 
 
 @pytest.mark.gui
@@ -87,7 +87,7 @@ def test_in_a_viewer_the_image_is_there_at_once_and_the_results_follow(
 def test_opening_docks_the_widget_and_starts_it_as_restore_would(
     viewer: Any, preferences: Any, photo: Path, qtbot: Any
 ) -> None:
-    preferences.epochs, preferences.model_file = 1000, ""
+    preferences.epochs, preferences.model = 1000, "scratch"
     viewer.open(photo, plugin=PLUGIN)
     qtbot.waitUntil(lambda: len(viewer.window.dock_widgets) == 1, timeout=5000)
     widget = next(iter(viewer.window.dock_widgets.values()))

@@ -136,11 +136,22 @@ def test_forecast_measures_the_pace_of_the_training() -> None:
     assert forecast.update(Progress("report", 1, 1)).fraction == pytest.approx(1.0)
 
 
+def test_forecast_of_an_adaptation_counts_its_steps() -> None:
+    now = [0.0]
+    forecast = Forecast(epochs=50, from_scratch=False, adapts=True, clock=lambda: now[0])
+    forecast.update(Progress("adapt", 0, 10))
+    now[0] += 2.0
+    update = forecast.update(Progress("adapt", 1, 10))
+    assert update.seconds_left == pytest.approx(18 + 20 * 0.10 / 0.85)
+    assert update.text == "Adapting to the image 10 %"
+    assert update.seconds_per_epoch is None
+
+
 def test_forecast_of_a_loaded_model_spends_its_time_on_restoring() -> None:
     now = [0.0]
     forecast = Forecast(epochs=50, from_scratch=False, clock=lambda: now[0])
     forecast.update(Progress("restore", 0, 4))
     now[0] += 2.0
     update = forecast.update(Progress("restore", 1, 4))
-    assert update.seconds_left == pytest.approx(6 + 8 * 0.10 / 0.85)
+    assert update.seconds_left == pytest.approx(6 + 8 * 0.10 / 0.70)
     assert update.text == "Restoring 25 %"

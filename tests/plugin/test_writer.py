@@ -124,7 +124,7 @@ def test_cancelling_in_the_activity_dock_writes_nothing(
     from napari.utils.progress import cancelable_progress, progress
     from qtpy.QtCore import QTimer
 
-    preferences.epochs, preferences.model_file = 50_000, ""
+    preferences.epochs, preferences.model = 50_000, "scratch"
     viewer.add_image(noisy(24, 32), name="image")
     cancelled = []
 

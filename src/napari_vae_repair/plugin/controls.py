@@ -13,10 +13,10 @@ from magicgui.widgets.bases import Widget
 from napari_vae_repair.errors import SettingsError
 from napari_vae_repair.plugin.chain_editor import ChainEditor, align_labels
 from napari_vae_repair.plugin.device_label import DEVICE_NAMES, device_label
-from napari_vae_repair.settings import PRESETS, Settings, make_settings
+from napari_vae_repair.settings import DEFAULT_SAMPLES, PRESETS, SCRATCH, STARTER, Settings, make_settings
 
 CUSTOM = "custom"
-SCRATCH, FROM_FILE = "train on this layer", "load a file"
+READY, TRAINED, FROM_FILE = "starter (ready at once)", "train on this layer", "load a file"
 UNMEASURED = "measured during the first epoch"
 NARROWEST_COMBO = 8  # characters; longer choices are cut at the end
 
@@ -43,6 +43,7 @@ class Controls:
             self.model_from,
             self.model_file,
             self.epochs,
+            self.adapt,
             self.samples,
             self.seed,
             self.device,
@@ -59,7 +60,7 @@ class Controls:
         self.preset.changed.connect(self._preset_chosen)
         self.edit_chain.changed.connect(self._show_what_applies)
         self.chain.edited.connect(self._chain_edited)
-        self.model_from.changed.connect(self._show_what_applies)
+        self.model_from.changed.connect(self._model_chosen)
         self.epochs.changed.connect(self._show_estimate)
 
     def _build_layer(self, images: Choices, masks: Choices) -> None:
@@ -81,7 +82,10 @@ class Controls:
 
     def _build_model(self) -> None:
         self.model_from = ComboBox(
-            name="model_from", label="Model", choices=[SCRATCH, FROM_FILE], tooltip='API: model. "scratch" or a path.'
+            name="model_from",
+            label="Model",
+            choices=[READY, TRAINED, FROM_FILE],
+            tooltip='API: model. "starter", "scratch" or a path.',
         )
         self.model_file = FileEdit(
             name="model_file",
@@ -94,13 +98,21 @@ class Controls:
         self.epochs = SpinBox(
             name="epochs", label="Epochs", value=50, min=1, max=100_000, tooltip="API: epochs. Length of the training."
         )
+        self.adapt = SpinBox(
+            name="adapt",
+            label="Adapt (s)",
+            value=0,
+            min=0,
+            max=3600,
+            tooltip="API: adapt_seconds. Trains the starter on on this layer first; kept only if it helps.",
+        )
         self.samples = SpinBox(
             name="samples",
             label="Samples",
-            value=16,
-            min=1,
+            value=0,
+            min=0,
             max=1000,
-            tooltip="API: samples. Posterior samples that are averaged; from 2 on there is an uncertainty.",
+            tooltip="API: samples. Posterior samples; from 2 on there is an uncertainty.",
         )
         self.seed = SpinBox(
             name="seed", label="Seed", value=0, min=0, max=2**32 - 1, tooltip="API: seed. Same seed, same result."
@@ -164,14 +176,15 @@ class Controls:
             raise SettingsError(
                 "No model file is chosen.",
                 "A model saved by VAE Repair (.safetensors) can be loaded.",
-                f"Choose it under File, or choose {SCRATCH!r} under Model.",
+                f"Choose it under File, or choose {READY!r} under Model.",
             )
         return make_settings(
             base,
             preset=base.preset if custom else self.preset.value,
             chain=self.chain.chain if custom else None,
-            model=str(chosen) if from_file else "scratch",
+            model=str(chosen) if from_file else STARTER if self.model_from.value == READY else SCRATCH,
             epochs=self.epochs.value,
+            adapt_seconds=0 if self.model_from.value == TRAINED else self.adapt.value,
             samples=self.samples.value,
             device=self.device.value,
             seed=self.seed.value,
@@ -183,9 +196,12 @@ class Controls:
             self.device.choices = [*DEVICE_NAMES, settings.device]
         self.preset.value = settings.preset if settings.chain is None else CUSTOM
         self.chain.set_chain(settings.steps)
-        self.model_from.value = SCRATCH if settings.model == "scratch" else FROM_FILE
-        self.model_file.value = None if settings.model == "scratch" else Path(settings.model)
-        self.epochs.value, self.samples.value = settings.epochs, settings.samples
+        kinds = {STARTER: READY, SCRATCH: TRAINED}
+        self.model_from.value = kinds.get(settings.model, FROM_FILE)
+        self.model_file.value = None if settings.model in kinds else Path(settings.model)
+        self.epochs.value, self.adapt.value = settings.epochs, round(settings.adapt_seconds)
+        if settings.samples is not None:
+            self.samples.value = settings.samples
         self.device.value, self.seed.value = settings.device, settings.seed
         self._show_what_applies()
 
@@ -206,6 +222,8 @@ class Controls:
     def _preset_chosen(self, name: str) -> None:
         if name in PRESETS:
             self.chain.set_chain(PRESETS[name])
+            if name == "classic" and self.model_from.value == READY:
+                self.model_from.value = TRAINED  # as in the API
         else:
             self.edit_chain.value = True
 
@@ -214,12 +232,19 @@ class Controls:
         with self.preset.changed.blocked():
             self.preset.value = same[0] if same else CUSTOM
 
+    def _model_chosen(self, chosen: str) -> None:
+        """The starter needs no samples for its result, a model of one image is better for having some."""
+        if self.samples.value in (0, DEFAULT_SAMPLES):
+            self.samples.value = DEFAULT_SAMPLES if chosen == TRAINED else 0
+        self._show_what_applies()
+
     def _show_what_applies(self, _: Any = None) -> None:
-        from_file = self.model_from.value == FROM_FILE
+        from_file, trained = self.model_from.value == FROM_FILE, self.model_from.value == TRAINED
         self.model_file.visible = from_file
-        # a saved model is not trained, and brings its own steps
-        for field in (self.epochs, self.estimate, self.preset, self.edit_chain):
-            field.visible = not from_file
+        self.epochs.visible = self.estimate.visible = trained
+        self.adapt.visible = not trained
+        # a saved model of one image brings its own steps
+        self.preset.visible = self.edit_chain.visible = not from_file
         self.chain.visible = self.edit_chain.value and not from_file
 
     def _show_estimate(self, _: Any = None) -> None:

@@ -47,7 +47,7 @@ def result_layers(restoration: Restoration, source: Snapshot, source_crc32: int 
     own_limits = source.look.get("contrast_limits")
     limits = own_limits if kept_limits and own_limits else percentile_limits(restoration.restored)
     results: list[tuple[str, Any, dict[str, Any], str]] = []
-    if restoration.settings.samples > 1:
+    if restoration.report.samples > 1:
         look: dict[str, Any] = {"colormap": STD_COLORMAP, "contrast_limits": [0.0, _largest(restoration.std)]}
         results.append(("uncertainty", restoration.std, {"rgb": colour, "visible": False} | look, "image"))
     largest = _largest(restoration.residual)

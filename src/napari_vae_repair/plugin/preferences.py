@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_vae_repair.settings import Settings, make_settings
+from napari_vae_repair.settings import STARTER, Settings, make_settings
 
 PLUGIN_NAME = "napari-vae-repair"
 
@@ -24,9 +24,9 @@ def read_preferences(base: Settings | None = None) -> Settings:
     return make_settings(
         base,
         preset=chosen.preset,
-        model=chosen.model_file.strip() or "scratch",
+        model=chosen.model.strip() or STARTER,
         epochs=chosen.epochs,
-        samples=chosen.samples,
+        samples=chosen.samples or None,
         device=chosen.device,
         seed=chosen.seed,
     )

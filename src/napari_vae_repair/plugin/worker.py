@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_vae_repair.errors import Cancelled, DeviceError, DeviceMemoryError, VaeRepairError
 from napari_vae_repair.plugin.snapshot import fingerprint
+from napari_vae_repair.settings import SCRATCH
 
 if TYPE_CHECKING:
     from napari_vae_repair.pipeline import Progress
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_UPDATES = 0.05
 # share of the whole run that each phase takes, before it has been measured
 SHARES_SCRATCH = {"prepare": 0.02, "train": 0.83, "restore": 0.12, "report": 0.03}
-SHARES_LOADED = {"prepare": 0.05, "train": 0.0, "restore": 0.85, "report": 0.10}
+SHARES_ADAPTED = {"prepare": 0.05, "adapt": 0.85, "restore": 0.08, "report": 0.02}
+SHARES_LOADED = {"prepare": 0.2, "restore": 0.7, "report": 0.10}
 
 
 class RestorationFailed(VaeRepairError):
@@ -76,13 +78,16 @@ class Forecast:
     epochs : int
         Epochs of the training.
     from_scratch : bool
-        False with a loaded model, which is not trained.
+        False with the starter or a loaded model, which are not trained.
+    adapts : bool
+        Whether the starter is adapted to the image.
     clock : callable
         Seconds, growing.
     """
 
     epochs: int
     from_scratch: bool
+    adapts: bool = False
     clock: Callable[[], float] = time.monotonic
     _phase: str = ""
     _began: float = 0.0
@@ -94,13 +99,13 @@ class Forecast:
         """The fraction done, the time left and a sentence for this progress."""
         if progress.phase != self._phase:
             self._phase, self._began, self._done_at_start = progress.phase, self.clock(), progress.done
-        shares = SHARES_SCRATCH if self.from_scratch else SHARES_LOADED
+        shares = SHARES_SCRATCH if self.from_scratch else SHARES_ADAPTED if self.adapts else SHARES_LOADED
         total = max(progress.total, 1)
         part = min(progress.done / total, 1.0)
         before = sum(list(shares.values())[: list(shares).index(progress.phase)])
         after = 1.0 - before - shares[progress.phase]
         seconds_left = self._seconds_left(progress.done, total, shares[progress.phase], max(after, 0.0))
-        if progress.phase == "train" and progress.done > self._done_at_start and self.from_scratch:
+        if progress.phase == "train" and progress.done > self._done_at_start:
             per_step = (self.clock() - self._began) / (progress.done - self._done_at_start)
             if progress.done * self.epochs >= total:
                 self._seconds_per_epoch = per_step * total / self.epochs
@@ -115,21 +120,23 @@ class Forecast:
 
     def _seconds_left(self, done: int, total: int, share: float, after: float) -> float | None:
         steps = done - self._done_at_start
-        if steps > 0 and self._phase in ("train", "restore"):
+        if steps > 0 and self._phase in ("train", "adapt", "restore"):
             per_step = (self.clock() - self._began) / steps
-            if share > 0:
-                self._pace = per_step * total / share
+            self._pace = per_step * total / share
             return per_step * (total - done) + after * (self._pace or 0.0)
         return None if self._pace is None else self._pace * (share * (1 - done / total) + after)
 
     def _text(self, progress: Progress, total: int) -> str:
         if progress.phase == "train":
-            if not self.from_scratch:
-                return "Model loaded"
             epoch = min(progress.done * self.epochs // total + 1, self.epochs)
             loss = "" if progress.losses is None else f", loss {progress.losses.loss:.4g}"
             return f"Training: epoch {epoch} of {self.epochs}{loss}"
-        names = {"prepare": "Preparing", "restore": "Restoring", "report": "Measuring the result"}
+        names = {
+            "prepare": "Preparing",
+            "adapt": "Adapting to the image",
+            "restore": "Restoring",
+            "report": "Measuring the result",
+        }
         share = f" {100 * progress.done // total} %" if total > 1 else ""
         return names[progress.phase] + share
 
@@ -173,7 +180,7 @@ def _updates(snapshot: Snapshot, settings: Settings, stop: Event) -> Generator[U
     yield Update(0.0, "Reading the layer", device=named)
     image = snapshot.read(stop.is_set)
     yield Update(0.0, "Preparing", device=named, source_crc32=fingerprint(image.pixels))
-    forecast = Forecast(settings.epochs, settings.model == "scratch")
+    forecast = Forecast(settings.epochs, settings.model == SCRATCH, settings.adapts)
     steps = restore_steps(image, settings, should_stop=stop.is_set)
     del image  # held by the steps alone, and freed with them
     told_at, told_phase, told_model = 0.0, "", False

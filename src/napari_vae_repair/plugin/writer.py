@@ -24,6 +24,7 @@ from napari_vae_repair.plugin.layers import METADATA_KEY, our_facts, result_laye
 from napari_vae_repair.plugin.preferences import read_preferences
 from napari_vae_repair.plugin.snapshot import LayerData, Snapshot
 from napari_vae_repair.plugin.worker import Forecast, free_device_memory, import_pipeline
+from napari_vae_repair.settings import SCRATCH
 
 if TYPE_CHECKING:
     from napari_vae_repair.restoration import Restoration
@@ -120,7 +121,7 @@ def with_extension(path: str, extension: str) -> Path:
 def _restore(source: Snapshot, show: Callable[[float, str], None], should_stop: Callable[[], bool]) -> Restoration:
     settings = read_preferences()
     restore_steps, _ = import_pipeline()
-    forecast = Forecast(settings.epochs, settings.model == "scratch")
+    forecast = Forecast(settings.epochs, settings.model == SCRATCH, settings.adapts)
     steps = restore_steps(source.read(should_stop), settings, should_stop=should_stop)
     try:
         while True:
