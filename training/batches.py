@@ -6,6 +6,7 @@ import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Full
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,13 @@ from training.corruptions import Corrupted, Corruption, Plane, Rng, corrupt, dra
 from training.damage import VISIBLE, damage_mask, overlay
 from training.scenes import PROCEDURAL, Scenes, load_scenes, with_procedural
 
-PROCEDURAL_SHARE, PHOTO_SHARE = 0.3, 0.42  # the rest are micrographs
+PROCEDURAL_SHARE, PHOTO_SHARE = 0.22, 0.5  # the rest are micrographs
 MASKS = 600
-STABILISED_SHARE = 0.5  # of patches with signal-dependent noise
-TOLD_SHARE = 0.5
-MISTOLD = 0.12  # standard deviation of the logarithm of what is told, and of what stabilises
+STABILISED_SHARE = 0.85  # of patches with signal-dependent noise
+TOLD_SHARE = 0.8
+MISTOLD = 0.15  # standard deviation of the logarithm of what is told, and of what stabilises
+MISTOLD_CORRELATED = 0.3  # more for noise whose neighbours share all of it; estimates are mostly too low there
+VISIBLE_CHANGE = 0.05  # of the patch's range, from which on damage counts as visible
 _COARSE = 4  # every so many pixels of the scene decide its range
 
 
@@ -35,14 +38,18 @@ class Mix:
         Share whose damage is marked, and filled as the preprocessing fills it.
     unmarked : float
         Share over which dirt, lint, scratches or stains lie that nothing marks.
+    quiet : float
+        Share with hardly any noise.
     """
 
     marked: float = 0.2
     unmarked: float = 0.02
+    quiet: float = 0.0
 
 
 RESTORING = Mix()
-INSPECTING = Mix(marked=0.0, unmarked=0.5)
+NOISY = Mix(marked=0.0, unmarked=0.3)
+DAMAGED = Mix(marked=0.0, unmarked=0.7, quiet=0.75)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,9 @@ class Batch:
     counted : ndarray of float32
         ``(B, 1, Y, X)``: 1 where the noise is all that happened.
     unmarked : ndarray of float32
-        ``(B, 1, Y, X)``: 1 where the pixel is damaged and nothing marks it, single hot and dead ones included.
+        ``(B, 1, Y, X)``: 1 where the pixel is visibly damaged and nothing marks it, single hot and dead ones included.
+    unseen : ndarray of float32
+        ``(B, 1, Y, X)``: 1 where damage lies that hardly changes the pixel.
     told : ndarray of float32
         ``(B, 3)`` standard deviation and correlation along y and x as an estimate would give them; nan = not told.
     """
@@ -74,6 +83,7 @@ class Batch:
     masked: Plane
     counted: Plane
     unmarked: Plane
+    unseen: Plane
     told: Plane
 
 
@@ -116,7 +126,7 @@ class BatchSource:
     def _patch(self) -> tuple[Any, ...]:
         rng = self._rng
         whole, clean = self._clean()
-        corruption = draw_corruption(rng, whole)
+        corruption = draw_corruption(rng, whole, quiet=bool(rng.random() < self._mix.quiet))
         if np.isfinite(corruption.white):
             whole, clean = np.minimum(whole, corruption.white), np.minimum(clean, corruption.white)
         seen = corrupt(clean, corruption, rng)
@@ -125,29 +135,32 @@ class BatchSource:
         span_of = np.clip(span_of, corruption.black, corruption.white)
         if corruption.gain > 0 and not corruption.impulses and rng.random() < STABILISED_SHARE:
             clean, seen, span_of = _stabilised(clean, seen, span_of, corruption, rng)
-        noisy, masked, unmarked = self._damaged(seen)
+        noisy, masked, unmarked, unseen = self._damaged(seen)
         scale, offset = _to_network_units(span_of, rng)
         std, neighbours = seen.std * scale, np.array(corruption.neighbours, dtype=np.float32)
         planes = (noisy * scale + offset, clean * scale + offset, std)
         told = _told(float(np.sqrt((std**2).mean())), neighbours, rng)
-        counted = seen.counted & ~masked & ~unmarked
-        return (*(p[None] for p in planes), neighbours, masked[None], counted[None], unmarked[None], told)
+        counted = seen.counted & ~masked & ~unmarked & ~unseen
+        marks = (masked[None], counted[None], unmarked[None], unseen[None])
+        return (*(p[None] for p in planes), neighbours, *marks, told)
 
-    def _damaged(self, seen: Corrupted) -> tuple[Plane, NDArray[np.bool_], NDArray[np.bool_]]:
-        """The noisy patch with damage, what of it is marked, and what is not."""
+    def _damaged(self, seen: Corrupted) -> tuple[Plane, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+        """The noisy patch with damage, what of it is marked, what is not, and what cannot be seen either."""
         rng, noisy, nothing = self._rng, seen.noisy, np.zeros(seen.noisy.shape, dtype=bool)
         drawn = rng.random()
         if drawn < self._mix.marked:
             masked = self._masks[rng.integers(MASKS)]
             noisy = noisy.copy()
             fill_damage(noisy[None, None], masked[None])
-            return noisy, masked, seen.hit & ~masked
+            return noisy, masked, seen.hit & ~masked, nothing
         if drawn < self._mix.marked + self._mix.unmarked:
             opacity, value = overlay(rng, self._patch_px)
             low, high = np.percentile(noisy, [0.5, 99.5]).astype(np.float32)
-            noisy = (1 - opacity) * noisy + opacity * (low + value * (high - low))
-            return noisy, nothing, seen.hit | (opacity >= VISIBLE)
-        return noisy, nothing, seen.hit
+            change = opacity * (low + value * (high - low) - noisy)
+            lies = opacity >= VISIBLE
+            clear = lies & (np.abs(change) >= VISIBLE_CHANGE * (high - low))
+            return noisy + change, nothing, seen.hit | clear, (opacity >= VISIBLE / 5) & ~clear & ~seen.hit
+        return noisy, nothing, seen.hit, nothing
 
     def _clean(self) -> tuple[Plane, Plane]:
         """A varied scene, 0 to 1, and the patch of it; of two patches more often the one with more to see."""
@@ -214,7 +227,9 @@ def _told(std: float, neighbours: Plane, rng: Rng) -> Plane:
     if rng.random() > TOLD_SHARE:
         return np.full(3, np.nan, dtype=np.float32)
     wrong = rng.standard_normal(3)
-    return np.array([std * np.exp(MISTOLD * wrong[0]), *(neighbours + 0.05 * wrong[1:])], dtype=np.float32)
+    more = MISTOLD_CORRELATED * float(neighbours.max())
+    factor = np.exp((MISTOLD + more) * wrong[0] - more / 2)
+    return np.array([std * factor, *(neighbours + 0.05 * wrong[1:])], dtype=np.float32)
 
 
 # ---- in a process of its own -------------------------------------------------------------------
@@ -256,4 +271,18 @@ def _draw_ahead(
 ) -> None:
     scenes = with_procedural(load_scenes(pool).without(held_out), procedural, 0, cache)
     for batch in BatchSource(scenes, batch_size, patch_px, mix, seed):
-        queue.put(batch)
+        if not _put(queue, batch):
+            return
+
+
+def _put(queue: Any, batch: Batch) -> bool:
+    """Wait for room in the queue; False when the training that would take the batch is gone."""
+    parent = multiprocessing.parent_process()
+    while parent is None or parent.is_alive():
+        try:
+            queue.put(batch, timeout=5)
+        except Full:
+            continue
+        return True
+    queue.cancel_join_thread()
+    return False

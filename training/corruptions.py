@@ -12,13 +12,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn, idctn
-from scipy.ndimage import correlate1d, zoom
+from scipy.ndimage import correlate1d, gaussian_filter, zoom
 
 Rng = np.random.Generator
 Plane = NDArray[np.float32]
 Correlation = Literal["white", "isotropic", "rows", "columns", "demosaiced", "compressed", "upsampled"]
 
 FAINTEST, STRONGEST = 0.004, 0.35  # noise at the reference brightness, in shares of the scene's range
+VISIBLE, HEAVY = 0.015, 0.3  # between these, most noise that is worth removing
+VISIBLE_SHARE, CORRELATED_SHARE = 0.65, 0.35
 SMALLEST_RANGE = 0.15  # of a flat scene, whose noise would else be drawn for hardly any contrast
 _BLOCK = 8  # side of the cosine transform's blocks, in pixels
 
@@ -36,6 +38,8 @@ class Corruption:
     extent : float
         Of the correlation: standard deviation of the kernel in pixels; cut-off in cycles per block for "compressed";
         zoom for "upsampled"; unused for the others.
+    broad, breadth : float
+        Share of the variance that noise of a longer reach has, and its kernel's standard deviation in pixels.
     rows, columns : float
         Standard deviation of an offset of each row and of each column.
     impulses : float
@@ -50,6 +54,8 @@ class Corruption:
     read_noise: float
     correlation: Correlation = "white"
     extent: float = 0.0
+    broad: float = 0.0
+    breadth: float = 1.0
     rows: float = 0.0
     columns: float = 0.0
     impulses: float = 0.0
@@ -64,7 +70,9 @@ class Corruption:
     @property
     def neighbours(self) -> tuple[float, float]:
         """Correlation of the noise of neighbours along y and along x."""
-        return _neighbours(self.correlation, self.extent)
+        near = _neighbours(self.correlation, self.extent)
+        far = float(np.exp(-1 / (4 * self.breadth**2)))
+        return ((1 - self.broad) * near[0] + self.broad * far, (1 - self.broad) * near[1] + self.broad * far)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,23 +97,30 @@ class Corrupted:
     hit: NDArray[np.bool_]
 
 
-def draw_corruption(rng: Rng, clean: Plane) -> Corruption:
-    """A corruption for a scene, from barely visible to far stronger than the signal."""
+def draw_corruption(rng: Rng, clean: Plane, *, quiet: bool = False) -> Corruption:
+    """A corruption for a scene, from barely visible to far stronger than the signal; if `quiet`, barely visible."""
     low, high = (float(value) for value in np.percentile(clean, [0.5, 99.5]))
     span = max(high - low, SMALLEST_RANGE)
-    sigma = span * np.exp(rng.uniform(np.log(FAINTEST), np.log(STRONGEST)))
+    weakest, strongest = (VISIBLE, HEAVY) if rng.random() < VISIBLE_SHARE else (FAINTEST, STRONGEST)
+    if quiet:
+        weakest, strongest = FAINTEST / 4, VISIBLE
+    sigma = span * np.exp(rng.uniform(np.log(weakest), np.log(strongest)))
     # the reference brightness lies between the mean and the brightest, so that dark scenes are not all noise
     reference = max(0.5 * (float(clean.mean()) + high), 1e-3)
     share = rng.choice([0.0, 1.0, rng.uniform(0.1, 1.0)], p=[0.45, 0.2, 0.35])
     out = Corruption(float(share * sigma**2 / reference), float(np.sqrt(1 - share) * sigma) + 1e-3 * span)
-    if rng.random() < 0.4:
+    if rng.random() < CORRELATED_SHARE:
         out = replace(out, **_draw_correlation(rng))
+        if rng.random() < 0.4:
+            out = replace(out, broad=rng.uniform(0.1, 0.6), breadth=rng.uniform(1.2, 4))
+    elif rng.random() < 0.15:
+        out = replace(out, broad=rng.uniform(0.02, 0.15), breadth=rng.uniform(1.2, 4))
     if rng.random() < 0.1:
         stripes = sigma * rng.uniform(0.2, 1.5)
         out = replace(out, rows=stripes) if rng.random() < 0.5 else replace(out, columns=stripes)
     if rng.random() < 0.12:
         out = replace(out, impulses=10 ** rng.uniform(-4, -1.5))
-    if rng.random() < 0.4:
+    if rng.random() < 0.3:
         out = replace(out, black=low - rng.choice([0.0, rng.uniform(0, 2)]) * sigma)
     if rng.random() < 0.15:
         out = replace(out, white=low + (high - low) * rng.uniform(0.7, 1.1))
@@ -148,11 +163,15 @@ def corrupt(clean: Plane, corruption: Corruption, rng: Rng) -> Corrupted:
 
 def _noise(clean: Plane, std: Plane, corruption: Corruption, rng: Rng) -> Plane:
     brightest = float(clean.max())
-    if corruption.correlation == "white" and 0 < brightest < 1e4 * corruption.gain:
+    if corruption.correlation == "white" and corruption.broad == 0 and 0 < brightest < 1e4 * corruption.gain:
         photons = rng.poisson(np.maximum(clean, 0) / corruption.gain) * corruption.gain
         shot = photons - np.maximum(clean, 0)
         return np.asarray(shot + corruption.read_noise * rng.standard_normal(clean.shape), dtype=np.float32)
-    return std * unit_noise(corruption.correlation, corruption.extent, clean.shape, rng)
+    noise = unit_noise(corruption.correlation, corruption.extent, clean.shape, rng)
+    if corruption.broad > 0:
+        noise *= np.float32(np.sqrt(1 - corruption.broad))
+        noise += np.float32(np.sqrt(corruption.broad)) * _broad_noise(corruption.breadth, clean.shape, rng)
+    return std * noise
 
 
 def _extremes(noisy: Plane, count: int, rng: Rng) -> Plane:
@@ -181,6 +200,14 @@ def unit_noise(kind: Correlation, extent: float, shape: tuple[int, int], rng: Rn
     }[kind](raw, extent)
     y, x = rng.integers(0, margin, 2)
     return np.asarray(spread[y : y + shape[0], x : x + shape[1]], dtype=np.float32)
+
+
+def _broad_noise(breadth: float, shape: tuple[int, int], rng: Rng) -> Plane:
+    """Normal noise of variance 1, blurred by a Gaussian."""
+    margin = int(np.ceil(3 * breadth))
+    raw = rng.standard_normal((shape[0] + 2 * margin, shape[1] + 2 * margin)).astype(np.float32)
+    blurred = gaussian_filter(raw, breadth, truncate=3)[margin:-margin, margin:-margin]
+    return np.asarray(blurred * np.float32(2 * np.sqrt(np.pi) * breadth), dtype=np.float32)
 
 
 def _as_it_is(raw: Plane, extent: float) -> Plane:

@@ -116,5 +116,5 @@ def overlay(rng: Rng, side: int) -> tuple[NDArray[np.float32], NDArray[np.float3
     texture /= texture.std()
     strongest = rng.uniform(0.2, 0.7) if kind == "stains" else rng.uniform(0.4, 1)
     opacity *= strongest * np.clip(1 + rng.uniform(0, 0.5) * texture, 0, 1 / strongest)
-    value = rng.choice([0.0, 1.0, rng.uniform(0, 1)], p=[0.4, 0.4, 0.2])
+    value = rng.choice([0.0, 1.0, rng.uniform(0, 1)], p=[0.35, 0.5, 0.15])
     return opacity.astype(np.float32), np.clip(value + 0.05 * rng.random() * texture, -0.1, 1.1).astype(np.float32)

@@ -20,7 +20,7 @@ def draw_history(log: Path, file: Path, panels: Panels) -> None:
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         for axes, (title, (unit, names)) in zip(figure.subplots(1, 2), panels.items(), strict=True):
             for name in names:
-                values = [line[name] for line in lines]
+                values = [line.get(name, float("nan")) for line in lines]  # what is measured may change underway
                 axes.plot(hours, values, marker=".", label=f"{name} ({values[-1]:.3g})")
             axes.set(title=title, xlabel="hours of training", ylabel=unit)
             axes.legend()

@@ -1,4 +1,4 @@
-"""The task of the inspector: the noise of each cell, and the pixels that are damaged."""
+"""The tasks of the inspector's branches: the noise of each cell, and the pixels that are damaged."""
 
 from __future__ import annotations
 
@@ -10,72 +10,124 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_vae_repair.vae.device import Device
-from napari_vae_repair.vae.inspector import CELL_PX, Findings, Inspector
-from training.batches import INSPECTING, BatchSource
+from napari_vae_repair.vae.inspector import CELL_PX, DamageBranch, NoiseBranch, NoiseFindings
+from training.batches import DAMAGED, NOISY, BatchSource, Mix
 from training.figure import Panels
 from training.objective import Tensors
 from training.scenes import Scenes
 
 SMALLEST_STD = 2e-3  # network units: what 8-bit quantisation leaves
-DAMAGE_WEIGHT = 4.0
+STRONG_STD = 0.04  # network units, 2 % of the range: noise that one sees
 VALIDATION_BATCHES, BATCH_SIZE, PATCH_PX, SEED = 16, 16, 96, 12345
+FALSE_MARKS = 5e-4  # of undamaged pixels: where the threshold lies
 
 
-class Inspecting:
-    """Network, objective and validation of the inspector; `held_out` are the scenes for validation."""
+class SeeingNoise:
+    """Network, objective and validation of the noise branch; `held_out` are the scenes for validation."""
 
-    mix = INSPECTING
+    mix = NOISY
     panels: ClassVar[Panels] = {
-        "noise of held-out sources": ("error", ("error_log_std", "error_correlation")),
-        "unmarked damage": ("F1, share", ("damage_f1", "damage_precision", "damage_recall")),
+        "noise of held-out sources": ("error", ("error_log_std", "error_of_strong")),
+        "its correlation": ("error", ("error_correlation",)),
     }
 
     def __init__(self, held_out: Scenes, device: Device) -> None:
-        self._device = device
-        source = BatchSource(held_out, BATCH_SIZE, PATCH_PX, INSPECTING, SEED)
-        self._held_out = [Tensors.of(source.draw(), device) for _ in range(VALIDATION_BATCHES)]
-        self.constants: dict[str, Any] = {"damage_weight": DAMAGE_WEIGHT, "smallest_std": SMALLEST_STD}
+        self._device, self._held_out = device, _validation_batches(held_out, self.mix, device)
+        self.constants: dict[str, Any] = {"smallest_std": SMALLEST_STD}
 
-    def network(self) -> Inspector:
+    def network(self) -> NoiseBranch:
         """A new network."""
-        return Inspector()
+        return NoiseBranch()
 
     def objective(self, network: nn.Module, batch: Tensors) -> tuple[Tensor, dict[str, float]]:
         """What to minimise, and what to log."""
         with self._device.precision():
-            found: Findings = network(batch.noisy)
+            found: NoiseFindings = network(batch.noisy)
         log_std, known = _truth(batch)
         wrong = (found.log_std - log_std) * torch.exp(-found.log_unsure)
         noise = (
             (functional.huber_loss(wrong, torch.zeros_like(wrong), reduction="none") + found.log_unsure) * known
         ).mean()
         neighbours = ((found.neighbours - batch.neighbours[:, :, None, None]) ** 2 * known).mean()
-        damage = functional.binary_cross_entropy_with_logits(found.damage, batch.unmarked)
-        loss = noise + 10 * neighbours + DAMAGE_WEIGHT * damage
-        logged = {"train_noise": noise, "train_neighbours": neighbours, "train_damage": damage}
-        return loss, {name: float(value.detach()) for name, value in logged.items()}
+        logged = {"train_noise": noise, "train_neighbours": neighbours}
+        return noise + 10 * neighbours, {name: float(value.detach()) for name, value in logged.items()}
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Errors of the noise (mean absolute, of the logarithm), of its correlation, and the damage found at 0.5."""
-        log_std, correlation, hits, marks, truths = [], [], 0.0, 0.0, 0.0
+        """Mean absolute errors of the noise's logarithm, of that of noise that one sees, and of its correlation."""
+        log_std, strong, correlation = [], [], []
         for batch in self._held_out:
             with self._device.precision():
-                found: Findings = network(batch.noisy)
+                found: NoiseFindings = network(batch.noisy)
             truth, known = _truth(batch)
             log_std.append(float(((found.log_std - truth).abs() * known).sum() / known.sum()))
+            clear = known * (truth > np.log(STRONG_STD))
+            strong.append(float(((found.log_std - truth).abs() * clear).sum() / clear.sum().clamp(min=1)))
             wrong = (found.neighbours - batch.neighbours[:, :, None, None]).abs() * known
             correlation.append(float(wrong.sum() / known.sum() / 2))
-            marked = found.damage > 0
-            hits += float((marked * batch.unmarked).sum())
-            marks, truths = marks + float(marked.sum()), truths + float(batch.unmarked.sum())
         return {
             "error_log_std": float(np.mean(log_std)),
+            "error_of_strong": float(np.mean(strong)),
             "error_correlation": float(np.mean(correlation)),
-            "damage_precision": hits / max(marks, 1),
-            "damage_recall": hits / max(truths, 1),
-            "damage_f1": 2 * hits / max(marks + truths, 1),
         }
+
+
+class FindingDamage:
+    """Network, objective and validation of the damage branch; `held_out` are the scenes for validation.
+
+    The loss is the cross entropy and the Dice loss (Milletari et al. 2016, arXiv:1606.04797), since damage is rare.
+    """
+
+    mix = DAMAGED
+    panels: ClassVar[Panels] = {
+        "unmarked damage, marked at 0.5": ("share", ("damage_precision", "damage_recall", "damage_f1")),
+        "at the threshold of few false marks": ("share", ("threshold", "recall_at_threshold", "f1_at_threshold")),
+    }
+
+    def __init__(self, held_out: Scenes, device: Device) -> None:
+        self._device, self._held_out = device, _validation_batches(held_out, self.mix, device)
+        self.constants: dict[str, Any] = {"false_marks": FALSE_MARKS}
+
+    def network(self) -> DamageBranch:
+        """A new network."""
+        return DamageBranch()
+
+    def objective(self, network: nn.Module, batch: Tensors) -> tuple[Tensor, dict[str, float]]:
+        """What to minimise, and what to log."""
+        with self._device.precision():
+            logits: Tensor = network(batch.noisy)
+        judged = 1 - batch.unseen
+        entropy = functional.binary_cross_entropy_with_logits(logits, batch.unmarked, weight=judged)
+        found = torch.sigmoid(logits) * judged
+        dice = 1 - 2 * (found * batch.unmarked).sum() / (found.sum() + batch.unmarked.sum() + 1)
+        return 5 * entropy + dice, {"train_entropy": float(entropy.detach()), "train_dice": float(dice.detach())}
+
+    @torch.no_grad()
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """What is found, marked at 0.5 and at the threshold that marks `FALSE_MARKS` of the undamaged patches."""
+        found, truth = [], []
+        for batch in self._held_out:
+            with self._device.precision():
+                found.append((torch.sigmoid(network(batch.noisy)) * (1 - batch.unseen)).cpu().numpy())
+            truth.append(batch.unmarked.cpu().numpy() > 0)
+        probability, damaged = np.concatenate(found), np.concatenate(truth)
+        whole = ~damaged.any(axis=(1, 2, 3))
+        threshold = max(0.5, float(np.quantile(probability[whole], 1 - FALSE_MARKS)))
+        out = {"threshold": threshold}
+        for name, level in (("damage_{}", 0.5), ("{}_at_threshold", threshold)):
+            marked = probability > level
+            hits, marks, truths = ((marked & damaged).sum(), marked.sum(), damaged.sum())
+            out |= {
+                name.format("precision"): hits / max(marks, 1),
+                name.format("recall"): hits / max(truths, 1),
+                name.format("f1"): 2 * hits / max(marks + truths, 1),
+            }
+        return {name: float(value) for name, value in out.items()}
+
+
+def _validation_batches(held_out: Scenes, mix: Mix, device: Device) -> list[Tensors]:
+    source = BatchSource(held_out, BATCH_SIZE, PATCH_PX, mix, SEED)
+    return [Tensors.of(source.draw(), device) for _ in range(VALIDATION_BATCHES)]
 
 
 def _truth(batch: Tensors) -> tuple[Tensor, Tensor]:

@@ -13,11 +13,12 @@ from napari_vae_repair.vae.latent import Gaussian
 from napari_vae_repair.vae.model import HierarchicalVAE
 from training.batches import Batch
 
-# The squared error that a good denoiser reaches (network units), a * std ** power: 1.0e-3 in units of the range for
-# Set12-like scenes at 25 grey levels of noise. Dividing by it makes decibels count alike at every noise level.
+# The squared error that a good denoiser reaches (network units), a * std ** power, for validation and to begin with
 REACHED, REACHED_POWER, REACHED_FLOOR = 0.024, 1.1, 5e-4
 CORRELATED_FACTOR = 3.0  # correlated noise leaves so many times more, for a correlation of 1
 DAMAGE_REACHED = 0.05
+LEVELS, CORRELATIONS = 12, 3  # of noise, between which errors are balanced
+FORGETTING = 0.02  # of what was reached before, at each patch
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Tensors:
     masked: Tensor
     counted: Tensor
     unmarked: Tensor
+    unseen: Tensor
     told: Tensor
 
     @classmethod
@@ -64,12 +66,43 @@ class Terms:
     kl: tuple[float, ...]
 
 
-def terms(network: HierarchicalVAE, batch: Tensors, sampled: int, device: Device) -> Terms:
-    """Both terms of a batch, its first `sampled` patches decoded once more from random latents."""
+class Balance:
+    """What the network reaches at each level and correlation of noise, lately.
+
+    Squared errors span four decades between faint and strong noise. Divided by what is usual for their noise, all count
+    alike, as decibels do; harder scenes of one noise still count for more than easy ones.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._log_error = torch.full((LEVELS, CORRELATIONS), torch.nan, device=device.torch)
+
+    def weight(self, batch: Tensors, squared: Tensor) -> Tensor:
+        """``(B, 1, 1, 1)``: one over what is reached at the noise of each patch; learns from the patches."""
+        with torch.no_grad():
+            std = batch.std.square().mean(dim=(1, 2, 3)).sqrt()
+            level = ((torch.log10(std) + 2.6) * 4).clamp(0, LEVELS - 1).long()  # from 0.0025 by factors of 1.8
+            correlation = (batch.neighbours.mean(dim=1) * 5).ceil().clamp(0, CORRELATIONS - 1).long()
+            good = 1 - batch.masked
+            error = (squared * good).sum(dim=(1, 2, 3)) / good.sum(dim=(1, 2, 3)).clamp(min=1)
+            logarithm = torch.log(error.clamp(min=1e-7))
+            for cell, value in zip(zip(level.tolist(), correlation.tolist(), strict=True), logarithm, strict=True):
+                before = self._log_error[cell]
+                self._log_error[cell] = value if before.isnan() else before + FORGETTING * (value - before)
+            usual = torch.exp(self._log_error[level, correlation])
+        return (1 / (usual + REACHED_FLOOR / 10))[:, None, None, None]
+
+
+def terms(network: HierarchicalVAE, batch: Tensors, sampled: int, device: Device, balance: Balance | None) -> Terms:
+    """Both terms of a batch, its first `sampled` patches decoded once more from random latents.
+
+    Without `balance`, errors are divided by what a good denoiser reaches.
+    """
     with device.precision():
         encoded = network.encode(batch.noisy, batch.masked, batch.told)
         mean = network.decode(encoded, lambda level, posterior: None).clean
-    one_pass = (squared_error_weight(batch) * (mean - batch.clean) ** 2).mean()
+    squared = (mean - batch.clean) ** 2
+    weight = good_weight(batch) if balance is None else balance.weight(batch, squared)
+    one_pass = (torch.where(batch.masked > 0, weight.clamp(max=1 / DAMAGE_REACHED), weight) * squared).mean()
     part = batch.first(sampled)
     with device.precision():
         drawn = network.decode([level[:sampled] for level in encoded], _randomly)
@@ -90,9 +123,8 @@ def _log_likelihood(batch: Tensors, clean: Tensor) -> Tensor:
     return whitened_log_likelihood((batch.noisy - clean) * batch.counted, batch.std, batch.neighbours)
 
 
-def squared_error_weight(batch: Tensors) -> Tensor:
-    """``(B, 1, Y, X)``: one over the squared error that a good denoiser reaches."""
+def good_weight(batch: Tensors) -> Tensor:
+    """``(B, 1, 1, 1)``: one over the squared error that a good denoiser reaches."""
     std = batch.std.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
     correlated = 1 + CORRELATED_FACTOR * batch.neighbours.mean(dim=1)[:, None, None, None]
-    reached = REACHED * std**REACHED_POWER * correlated + REACHED_FLOOR
-    return 1 / torch.where(batch.masked > 0, reached.clamp(min=DAMAGE_REACHED), reached)
+    return 1 / (REACHED * std**REACHED_POWER * correlated + REACHED_FLOOR)

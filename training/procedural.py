@@ -104,7 +104,7 @@ def _surface(rng: Rng, rows: NDArray[np.intp], columns: NDArray[np.intp], radius
         return np.asarray(strength * (along - along.mean()) / radius, dtype=np.float32)
     if kind == 3:
         return np.asarray(strength * np.sin(along * rng.uniform(0.15, 1.6)), dtype=np.float32)
-    side = int(max(np.ptp(rows), np.ptp(columns))) + 1
+    side = int(max(np.ptp(rows), np.ptp(columns), 31)) + 1  # a blurred grain on fewer pixels has no contrast
     grain = gaussian_filter(rng.standard_normal((side, side)).astype(np.float32), rng.uniform(0.8, 4), mode="wrap")
     return np.asarray(strength * (grain / grain.std())[rows - rows.min(), columns - columns.min()] / 2)
 

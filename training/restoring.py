@@ -11,11 +11,11 @@ from napari_vae_repair.vae.device import Device
 from napari_vae_repair.vae.model import HierarchicalVAE
 from training.batches import RESTORING
 from training.figure import Panels
-from training.objective import Tensors, terms
+from training.objective import Balance, Tensors, terms
 from training.scenes import Scenes
 from training.validation import ValidationSet, validate
 
-NETWORK = Network(widths=(64, 96, 128, 128), latents=(16, 16, 16, 16), blocks=2, told=True)
+NETWORK = Network(widths=(64, 96, 128, 96), latents=(16, 16, 16, 16), blocks=2, told=True)
 ELBO_WEIGHT = 0.2
 SAMPLED_SHARE = 0.25  # of each batch in the ELBO
 
@@ -25,12 +25,15 @@ class Restoring:
 
     mix = RESTORING
     panels: ClassVar[Panels] = {
-        "one pass, photos, Gaussian noise": ("PSNR (dB)", ("psnr_15", "psnr_25", "psnr_50")),
+        "one pass, photos, Gaussian noise": (
+            "PSNR (dB)",
+            ("psnr_15", "psnr_25", "psnr_50", "told_15", "told_25", "told_50"),
+        ),
         "mixed corruptions": ("PSNR (dB)", ("psnr_mixed", "psnr_blind", "psnr_masked")),
     }
 
     def __init__(self, held_out: Scenes, device: Device) -> None:
-        self._device = device
+        self._device, self._balance = device, Balance(device)
         self._held_out = ValidationSet.of(held_out, device)
         self.constants: dict[str, Any] = {
             "network": NETWORK.model_dump(),
@@ -45,7 +48,7 @@ class Restoring:
     def objective(self, network: nn.Module, batch: Tensors) -> tuple[Tensor, dict[str, float]]:
         """What to minimise, and what to log."""
         assert isinstance(network, HierarchicalVAE)
-        measured = terms(network, batch, max(1, round(SAMPLED_SHARE * len(batch.noisy))), self._device)
+        measured = terms(network, batch, max(1, round(SAMPLED_SHARE * len(batch.noisy))), self._device, self._balance)
         logged = {"train_one_pass": float(measured.one_pass.detach()), "train_elbo": float(measured.elbo.detach())}
         logged |= {f"kl_{level}": kl for level, kl in enumerate(measured.kl)}
         return measured.one_pass + ELBO_WEIGHT * measured.elbo, logged

@@ -1,6 +1,6 @@
 """The recipe of the weights that ship: ``python -m training.train --clean POOL --hours H``; run again to go on.
 
-``--task restoring`` trains the starter, ``--task inspecting`` the network that sees noise and damage.
+``--task restoring`` trains the starter; ``--task noise`` and ``--task damage`` train the branches of its inspector.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ import torch
 from napari_vae_repair.vae.device import Device, choose_device, to_device
 from training.batches import Batch, stream
 from training.figure import draw_history
-from training.inspecting import Inspecting
+from training.inspecting import FindingDamage, SeeingNoise
 from training.objective import Tensors
 from training.restoring import Restoring
 from training.scenes import Scenes, load_scenes
 
-TASKS = {"restoring": Restoring, "inspecting": Inspecting}
+TASKS = {"restoring": Restoring, "noise": SeeingNoise, "damage": FindingDamage}
 HELD_OUT = ("photo/skimage-wheel", "microscopy/neubias-ccby")
 WARM_UP_STEPS = 300
 LAST_RATE = 0.01  # of the full learning rate, at the end
 AVERAGE_DECAY = 0.999
 CLIP_NORM = 1.0
+LONGEST_STEP = 10.0  # seconds that count of a step: a process that is stopped does not train
 
 
 class Run:
@@ -81,11 +82,13 @@ class Run:
 
     def go_on(self, batches: Iterator[Batch]) -> None:
         """Train until the hours are over."""
+        batch = next(batches)  # the first comes late, when all scenes are read
         due, last = self.seconds + self.options.validate_every, time.perf_counter()
         while self.share < 1:
-            self._one_step(Tensors.of(next(batches), self.device))
+            self._one_step(Tensors.of(batch, self.device))
+            batch = next(batches)
             now = time.perf_counter()
-            self.seconds, last = self.seconds + now - last, now
+            self.seconds, last = self.seconds + min(now - last, LONGEST_STEP), now
             if self.seconds > due or self.share == 1:
                 self._report(self.task.validate(self.average))
                 due, last = self.seconds + self.options.validate_every, time.perf_counter()

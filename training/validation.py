@@ -54,15 +54,19 @@ def validate(network: HierarchicalVAE, held_out: ValidationSet, device: Device) 
     Returns
     -------
     dict
-        "psnr_15", "psnr_25", "psnr_50": one pass, blind, mean over the photos, in dB. "one_pass", "elbo": as
-        `objective.Terms`. "psnr_mixed", "psnr_blind", "psnr_masked": mean over patches, range 2, in dB: as told in
-        training; told nothing; of masked pixels alone.
+        "psnr_15", "psnr_25", "psnr_50": one pass, blind, mean over the photos, in dB; "told_15", ...: told the noise.
+        "one_pass", "elbo": as `objective.Terms`. "psnr_mixed", "psnr_blind", "psnr_masked": mean over patches, range 2,
+        in dB: as told in training; told nothing; of masked pixels alone.
     """
-    out = {f"psnr_{level}": _photos(network, held_out.photos, level / 255, device) for level in GREY_LEVELS}
+    out = {
+        f"{name}_{level}": _photos(network, held_out.photos, level / 255, told, device)
+        for name, told in (("psnr", False), ("told", True))
+        for level in GREY_LEVELS
+    }
     sums: dict[str, list[float]] = {"one_pass": [], "elbo": [], "psnr_mixed": [], "psnr_blind": [], "psnr_masked": []}
     torch.manual_seed(SEED)
     for batch in held_out.batches:
-        measured = terms(network, batch, BATCH_SIZE // 4, device)
+        measured = terms(network, batch, BATCH_SIZE // 4, device, None)
         sums["one_pass"].append(float(measured.one_pass))
         sums["elbo"].append(float(measured.elbo))
         told, blind = (_one_pass(network, batch, said, device) for said in (batch.told, None))
@@ -85,14 +89,15 @@ def _decibels(squared: torch.Tensor, weight: torch.Tensor) -> list[float]:
     return [float(value) for value in 10 * torch.log10(4 / mse.clamp(min=1e-8))]
 
 
-def _photos(network: HierarchicalVAE, photos: NDArray[np.float32], sigma: float, device: Device) -> float:
+def _photos(network: HierarchicalVAE, photos: NDArray[np.float32], sigma: float, told: bool, device: Device) -> float:
     out = []
     for index, clean in enumerate(photos):
         noisy = clean + sigma * np.random.default_rng(index).standard_normal(clean.shape).astype(np.float32)
         span = ValueRange.of(noisy[None, None])
         x = torch.from_numpy(noisy * np.float32(span.scale) + np.float32(span.offset))[None, None].to(device.torch)
+        noise = torch.tensor([[sigma * span.scale, 0.0, 0.0]], device=device.torch) if told else None
         with device.precision():
-            encoded = network.encode(x, torch.zeros_like(x))
+            encoded = network.encode(x, torch.zeros_like(x), noise)
             mean = network.decode(encoded, lambda level, posterior: None).clean
         restored = (mean[0, 0].float().cpu().numpy() - span.offset) / span.scale
         out.append(10 * np.log10(1 / np.mean((np.clip(restored, 0, 1) - clean) ** 2)))

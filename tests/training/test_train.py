@@ -1,0 +1,145 @@
+"""The recipe: it trains, goes on after an interruption, and what it packs is what the package loads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from napari_vae_repair.errors import ModelFileError
+from napari_vae_repair.settings import Network
+from napari_vae_repair.vae import starter
+from napari_vae_repair.vae.calibration import Calibration
+from napari_vae_repair.vae.device import choose_device
+from napari_vae_repair.vae.inspector import CELL_PX, Inspector
+from napari_vae_repair.vae.model import HierarchicalVAE
+from napari_vae_repair.vae.starter import Starter, general_model
+from training import batches, restoring, validation
+from training.batches import RESTORING, BatchSource
+from training.inspecting import FindingDamage, SeeingNoise
+from training.objective import Balance, Tensors, terms
+from training.procedural import procedural_scenes
+from training.scenes import Scenes
+from training.train import main
+
+TINY = Network(widths=(8, 8), latents=(2, 2), blocks=1, told=True)
+CPU = choose_device("cpu")
+
+
+@pytest.fixture(scope="module")
+def scenes() -> Scenes:
+    return Scenes(procedural_scenes(8, 96, 0), np.array(["photo/a", "photo/b", "cells/c", "cells/d"] * 2))
+
+
+@pytest.fixture
+def pool(tmp_path: Path, scenes: Scenes) -> Path:
+    np.savez(tmp_path / "pool.npz", patches=scenes.patches, source=scenes.source)
+    return tmp_path / "pool.npz"
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "BATCHES", 1)
+    monkeypatch.setattr(restoring, "NETWORK", TINY)
+    monkeypatch.setattr(batches, "MASKS", 4)
+
+
+def test_training_goes_on_where_it_was_stopped(pool: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ["--clean", str(pool), "--run", str(run), "--cache", str(tmp_path / "cache"), "--procedural", "4"]
+    options += ["--held-out", "photo/a", "cells/c", "--batch-size", "4", "--patch-px", "32", "--device", "cpu"]
+    for hours in (2e-3, 4e-3):
+        main([*options, "--hours", str(hours), "--validate-every", "2"])
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines]
+    assert steps == sorted(set(steps))
+    recipes = [json.loads(line) for line in (run / "recipe.jsonl").read_text().splitlines()]
+    assert [recipe["from_step"] for recipe in recipes] == [0, next(s for s in steps if s == recipes[1]["from_step"])]
+    assert recipes[1]["from_step"] > 0
+    assert lines[-1]["hours"] >= 4e-3
+    assert lines[-1]["psnr_mixed"] > lines[0]["psnr_mixed"]
+    assert (run / "validation.png").stat().st_size > 1000
+
+
+def test_both_terms_teach_every_weight(scenes: Scenes) -> None:
+    torch.manual_seed(0)
+    network = HierarchicalVAE(1, TINY)
+    batch = Tensors.of(BatchSource(scenes, 4, 32, RESTORING, 0).draw(), CPU)
+    measured = terms(network, batch, 2, CPU, Balance(CPU))
+    (measured.one_pass + measured.elbo).backward()
+    silent = [name for name, weight in network.named_parameters() if weight.grad is None]
+    assert silent == []
+    assert len(measured.kl) == 2
+
+
+def test_errors_of_all_noise_levels_come_to_count_alike() -> None:
+    balance, generator = Balance(CPU), torch.Generator().manual_seed(0)
+    for _ in range(300):
+        std = 10 ** (-2.5 + 2 * torch.rand(8, generator=generator))
+        images = std[:, None, None, None].expand(8, 1, 4, 4)
+        batch = Tensors(
+            *(images, images, images, torch.zeros(8, 2), 0 * images, 0 * images + 1, 0 * images, 0 * images),
+            torch.zeros(8, 3),
+        )
+        squared = images**1.1 * torch.rand(8, 1, 1, 1, generator=generator) * 2
+        weighted = (balance.weight(batch, squared) * squared).mean(dim=(1, 2, 3))
+    assert weighted.max() < 10
+    assert 0.5 < float(weighted.mean()) < 2.5
+
+
+@pytest.mark.parametrize("kind", [SeeingNoise, FindingDamage])
+def test_the_inspector_has_something_to_learn(scenes: Scenes, kind: type[SeeingNoise] | type[FindingDamage]) -> None:
+    torch.manual_seed(0)
+    task = kind(scenes, CPU)
+    network = task.network()
+    batch = Tensors.of(BatchSource(scenes, 4, 64, task.mix, 0).draw(), CPU)
+    assert batch.unmarked.any()
+    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(25):
+        loss, _ = task.objective(network, batch)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] - 0.3
+    assert all(np.isfinite(value) for value in task.validate(network).values())
+
+
+def test_each_branch_sees_cells_or_pixels(scenes: Scenes) -> None:
+    inspector, values = Inspector(), torch.zeros(2, 1, 64, 48)
+    found = inspector.noise(values)
+    assert found.log_std.shape == (2, 1, 64 // CELL_PX, 48 // CELL_PX)
+    assert found.neighbours.shape == (2, 2, 64 // CELL_PX, 48 // CELL_PX)
+    assert inspector.damage(values).shape == values.shape
+
+
+def test_what_is_packed_is_what_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    network, inspector = HierarchicalVAE(1, TINY), Inspector()
+    calibration = Calibration((0.1, 0.5), (0.2, 0.4))
+    content = starter.pack_starter(
+        Starter(general_model(network, {"restorer": {"hours": 1.0}}, calibration), inspector, damage_threshold=0.7)
+    )
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / starter.FILE).write_bytes(content)
+    monkeypatch.setattr(starter.resources, "files", lambda _: tmp_path)
+    monkeypatch.setattr(starter, "SHA256", hashlib.sha256(content).hexdigest())
+    loaded = starter.load_starter.__wrapped__()
+    assert loaded.model.general
+    assert loaded.damage_threshold == 0.7
+    assert loaded.model.calibration == calibration
+    assert loaded.model.training == {"restorer": {"hours": 1.0}}
+    for given, got in ((network, loaded.model.network), (inspector, loaded.inspector)):
+        for before, after in zip(given.parameters(), got.parameters(), strict=True):
+            torch.testing.assert_close(before, after, rtol=1e-3, atol=1e-6)
+            assert not after.requires_grad
+    (tmp_path / "weights" / starter.FILE).write_bytes(content[:-1] + b"x")
+    with pytest.raises(ModelFileError, match="not those of this version"):
+        starter.load_starter.__wrapped__()
+    (tmp_path / "weights" / starter.FILE).unlink()
+    with pytest.raises(ModelFileError, match="cannot be read"):
+        starter.load_starter.__wrapped__()
