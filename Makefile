@@ -1,7 +1,7 @@
 # make demo [IMAGE=path]   restore an example, or your own image, and show it in napari
 # make test                run the tests
 # make lint                ruff, mypy, import-linter
-# make bench               compare a training from scratch with classical denoisers
+# make bench               compare with classical denoisers and inpainters (hours; goes on where it was stopped)
 # make clean               remove what the above made
 #
 # Each sets up what it needs first, in .venv. PYTHON=python3.12 chooses the interpreter.
@@ -37,7 +37,12 @@ lint: .venv/installed
 	$(BIN)/lint-imports
 
 bench: .venv/installed-bench
-	$(BIN)/python benchmarks/scratch.py
+	$(BIN)/python -m benchmarks.quality
+	$(BIN)/python -m benchmarks.repair
+	$(BIN)/python -m benchmarks.intervals
+	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.crops
+	$(BIN)/python -m benchmarks.scratch
 
 system:
 	@bash scripts/system-libraries.sh
