@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from skimage.metrics import structural_similarity
 
-from benchmarks import peers, report
+from benchmarks import peers, pictures, report
 from benchmarks.data import DATA, REPEATS, Array, Case, cases, group_names
 from benchmarks.report import ROOT, provenance
 
@@ -92,6 +92,8 @@ def main() -> None:
         command = [sys.executable, "-m", "benchmarks.quality", *passed, "--one", method]
         subprocess.run(command, cwd=ROOT, env=environment, check=True)
     write(_rows(), options.threads)
+    print(pictures.psnr_against_seconds(_rows(), ("Set12, sigma 25", "fmd", "w2s")))
+    print(pictures.crops(options.data))
 
 
 def _measure_all(options: argparse.Namespace) -> None:

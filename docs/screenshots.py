@@ -29,15 +29,15 @@ def main() -> None:
     """Write ``docs/images/{before,during,after}-{dark,light}.png``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", default="1280x800", help="of the window, in pixels")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--adapt", type=int, default=15, help="seconds")
     parser.add_argument("--to", type=Path, default=IMAGES)
     options = parser.parse_args()
     options.to.mkdir(parents=True, exist_ok=True)
     for theme in ("dark", "light"):
-        take(theme, tuple(int(side) for side in options.size.split("x")), options.epochs, options.to)
+        take(theme, tuple(int(side) for side in options.size.split("x")), options.adapt, options.to)
 
 
-def take(theme: str, size: tuple[int, ...], epochs: int, folder: Path) -> None:
+def take(theme: str, size: tuple[int, ...], adapt: int, folder: Path) -> None:
     """Three pictures in one theme."""
     get_settings().appearance.theme = theme
     viewer = napari.Viewer(show=True)
@@ -46,7 +46,7 @@ def take(theme: str, size: tuple[int, ...], epochs: int, folder: Path) -> None:
     viewer.add_image(data[100:356, 130:386], **meta)
     widget = VaeRepairWidget(viewer)
     viewer.window.add_dock_widget(widget, name="VAE Repair")
-    widget.epochs.value = epochs
+    widget.adapt.value, widget.samples.value = adapt, 8
     widget.controls.edit_chain.value = True
     settle()
     viewer.reset_view()

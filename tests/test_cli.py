@@ -19,6 +19,7 @@ from napari_vae_repair.cli import main
 from napari_vae_repair.image.files import read_image, read_provenance, write_image
 from napari_vae_repair.pipeline import Progress
 from napari_vae_repair.terminal import ProgressLine
+from napari_vae_repair.vae.checkpoint import load_model
 
 TINY = [
     "--epochs",
@@ -82,6 +83,24 @@ def test_restore_writes_everything_asked_for(noisy: Path, tmp_path: Path, capsys
     model = str(paths["--save-model"])
     assert main(["restore", str(noisy), str(again), "--model", model, "--samples", "2", "--device", "cpu"]) == 0
     np.testing.assert_array_equal(read_image(again).pixels, restored.pixels)
+
+
+def test_the_starter_is_the_default_and_an_adapted_model_is_saved_as_it_was_used(
+    noisy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, adapted, again = (tmp_path / f"{name}.tif" for name in ("plain", "adapted", "again"))
+    model = tmp_path / "adapted.safetensors"
+    arguments = ["restore", str(noisy), "--device", "cpu", "--dtype", "float32"]
+    assert main([*arguments, str(plain)]) == 0
+    assert main([*arguments, str(adapted), "--set", "adapt_steps=4", "--save-model", str(model)]) == 0, capsys
+    said = capsys.readouterr()
+    assert "adapted in 4 steps" in said.err
+    saved = load_model(model)
+    assert saved.training["adapted"]["steps"] == 4
+    assert main([*arguments, str(again), "--model", str(model)]) == 0
+    np.testing.assert_array_equal(read_image(again).pixels, read_image(adapted).pixels)
+    kept = saved.training["adapted"]["accepted"]
+    assert np.array_equal(read_image(plain).pixels, read_image(adapted).pixels) is not kept
 
 
 def test_dtype_holds_for_the_output_and_only_as_a_float_for_the_residual(noisy: Path, tmp_path: Path) -> None:

@@ -99,6 +99,14 @@ def test_wheel_holds_nothing_but_the_package(wheel: Path) -> None:
     }
 
 
+def test_wheel_holds_the_starter_and_stays_small(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as content:
+        sizes = {name: content.getinfo(name).file_size for name in content.namelist()}
+    (weights,) = [size for name, size in sizes.items() if name.endswith(".safetensors")]
+    assert 1e6 < weights <= 8e6
+    assert wheel.stat().st_size < 9e6
+
+
 def test_wheel_built_from_the_sdist_is_the_same(wheel: Path, sdist: Path, tmp_path: Path) -> None:
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")

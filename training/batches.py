@@ -49,7 +49,7 @@ class Mix:
 
 RESTORING = Mix()
 NOISY = Mix(marked=0.0, unmarked=0.3)
-DAMAGED = Mix(marked=0.0, unmarked=0.7, quiet=0.75)
+DAMAGED = Mix(marked=0.0, unmarked=0.75, quiet=0.85)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,25 +96,77 @@ def overlay(rng: Rng, side: int) -> tuple[NDArray[np.float32], NDArray[np.float3
         ``(side, side)`` each: the image becomes ``(1 - opacity) * image + opacity * value``, with values of 0 (the
         darkest of the image) to 1 (the brightest).
     """
-    kind = rng.choice(["dust", "lint", "scratches", "stains", "blots"], p=[0.3, 0.2, 0.3, 0.1, 0.1])
-    fine = np.zeros((2 * side, 2 * side), dtype=bool)
-    if kind == "dust":
-        fine = _dust(rng, 2 * side)
-        for _ in range(int(rng.integers(0, 8))):  # specks are not round
-            _stroke(rng, fine, width=rng.uniform(2, 6), length=rng.uniform(4, 16), bend=1.0)
-    elif kind == "lint":
-        for _ in range(int(rng.integers(1, 4))):
-            _stroke(rng, fine, width=rng.uniform(1.5, 4), length=rng.uniform(0.2, 1.5) * side, bend=0.15)
-    elif kind == "scratches":
-        for _ in range(int(rng.integers(1, 6))):
-            _stroke(rng, fine, width=rng.uniform(1.5, 4), length=rng.uniform(0.3, 4) * side, bend=0.02)
-    else:
-        fine = _blots(rng, 2 * side)
-    opacity = fine.reshape(side, 2, side, 2).mean(axis=(1, 3), dtype=np.float32)
-    opacity = gaussian_filter(opacity, rng.uniform(2, 6) if kind == "stains" else rng.choice([0.0, 0.4, 0.8]))
+    kind = rng.choice(list(LAID), p=[0.3, 0.25, 0.3, 0.15])
+    opacity = LAID[kind](rng, side)
+    opacity *= rng.uniform(0.5, 1) / max(float(opacity.max()), 1e-3)
     texture = gaussian_filter(rng.standard_normal((side, side)).astype(np.float32), rng.uniform(0.7, 4))
     texture /= texture.std()
-    strongest = rng.uniform(0.2, 0.7) if kind == "stains" else rng.uniform(0.4, 1)
-    opacity *= strongest * np.clip(1 + rng.uniform(0, 0.5) * texture, 0, 1 / strongest)
-    value = rng.choice([0.0, 1.0, rng.uniform(0, 1)], p=[0.35, 0.5, 0.15])
+    opacity = np.clip(opacity * (1 + rng.uniform(0, 0.3) * texture), 0, 1)
+    value = rng.choice([0.0, 1.0, rng.uniform(0, 1)], p=[0.3, 0.6, 0.1])
     return opacity.astype(np.float32), np.clip(value + 0.05 * rng.random() * texture, -0.1, 1.1).astype(np.float32)
+
+
+def _fine(rng: Rng, side: int, fine: Mask, softest: float) -> NDArray[np.float32]:
+    """What was drawn twice as large, at its size, sharp or a little blurred."""
+    opacity = fine.reshape(side, 2, side, 2).mean(axis=(1, 3), dtype=np.float32)
+    return np.asarray(gaussian_filter(opacity, rng.choice([0.0, 0.4, softest])), dtype=np.float32)
+
+
+def _spatter(rng: Rng, side: int) -> NDArray[np.float32]:
+    """Specks of all sizes, most of them small, scattered around a few middles."""
+    fine = np.zeros((2 * side, 2 * side), dtype=bool)
+    for _ in range(int(rng.integers(1, 4))):
+        middle, reach = rng.uniform(0, 2 * side, 2), rng.uniform(0.05, 0.6) * 2 * side
+        for place in middle + reach * rng.standard_normal((int(np.exp(rng.uniform(1, 5))), 2)):
+            radius = 0.8 * rng.pareto(2.0) + 0.8
+            fine[disk(tuple(place), min(radius, 10), shape=fine.shape)] = True
+            if radius > 3:  # larger ones are not round
+                fine[disk(tuple(place + rng.normal(0, radius, 2)), min(radius, 8), shape=fine.shape)] = True
+    return _fine(rng, side, fine, 0.7)
+
+
+def _lint(rng: Rng, side: int) -> NDArray[np.float32]:
+    """Bent fibres, soft at their edges."""
+    fine = np.zeros((2 * side, 2 * side), dtype=bool)
+    for _ in range(int(rng.integers(1, 5))):
+        _stroke(rng, fine, width=rng.uniform(3, 14), length=rng.uniform(0.3, 1.5) * side, bend=rng.uniform(0.05, 0.2))
+    return _fine(rng, side, fine, 1.5)
+
+
+def _bundles(rng: Rng, side: int) -> NDArray[np.float32]:
+    """Scratches that run side by side, whole or broken into dashes and dots."""
+    fine = np.zeros((2 * side, 2 * side), dtype=bool)
+    angle, spread, broken = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.2), rng.uniform(0, 0.9)
+    for _ in range(int(rng.integers(1, 16))):
+        (y, x), width = rng.uniform(0, 2 * side, 2), rng.uniform(1.2, 5)
+        heading, drawn = angle + spread * rng.standard_normal(), True
+        for _ in range(int(rng.uniform(0.1, 1.5) * side / width)):
+            heading += rng.normal(0, 0.02)
+            y, x = y + width * np.sin(heading), x + width * np.cos(heading)
+            if rng.random() < 0.3:
+                drawn = rng.random() > broken
+            if drawn:
+                fine[disk((y, x), max(width / 2, 0.8), shape=fine.shape)] = True
+    return _fine(rng, side, fine, 0.7)
+
+
+def _stains(rng: Rng, side: int) -> NDArray[np.float32]:
+    """Islands of any size with sharp, ragged edges, denser here than there, with drops around them."""
+    field = np.zeros((side, side), dtype=np.float32)
+    for reach in (1.5, 4.0, 10.0, 25.0):
+        part = gaussian_filter(rng.standard_normal((side, side)).astype(np.float32), reach, mode="reflect")
+        field += part / part.std() * np.float32(reach**0.7)
+    islands = field > np.quantile(field, 1 - rng.uniform(0.03, 0.5))
+    density = gaussian_filter(rng.standard_normal((side, side)).astype(np.float32), rng.uniform(4, 20))
+    opacity = islands * np.clip(rng.uniform(0.4, 1) + 0.2 * density / density.std(), 0.1, 1)
+    if rng.random() < 0.5:
+        opacity = np.maximum(opacity, rng.uniform(0.3, 1) * _spatter(rng, side))
+    return np.asarray(gaussian_filter(opacity, rng.choice([0.0, 0.5, 1.5])), dtype=np.float32)
+
+
+LAID: dict[str, Callable[[Rng, int], NDArray[np.float32]]] = {
+    "spatter": _spatter,
+    "lint": _lint,
+    "bundles": _bundles,
+    "stains": _stains,
+}

@@ -98,8 +98,11 @@ class FindingDamage:
             logits: Tensor = network(batch.noisy)
         judged = 1 - batch.unseen
         entropy = functional.binary_cross_entropy_with_logits(logits, batch.unmarked, weight=judged)
-        found = torch.sigmoid(logits) * judged
-        dice = 1 - 2 * (found * batch.unmarked).sum() / (found.sum() + batch.unmarked.sum() + 1)
+        found, over = torch.sigmoid(logits) * judged, (1, 2, 3)
+        area = batch.unmarked.sum(dim=over)
+        # of each damaged patch: stains would else drown all specks
+        each = 1 - 2 * (found * batch.unmarked).sum(dim=over) / (found.sum(dim=over) + area + 1)
+        dice = (each * (area > 0)).sum() / (area > 0).sum().clamp(min=1)
         return 5 * entropy + dice, {"train_entropy": float(entropy.detach()), "train_dice": float(dice.detach())}
 
     @torch.no_grad()

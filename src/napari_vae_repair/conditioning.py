@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from napari_vae_repair.grading import graded
 from napari_vae_repair.image.measured import measured_sample
+from napari_vae_repair.image.opponent import to_opponent
 from napari_vae_repair.image.preprocess import FittedChain, extend_chain
 from napari_vae_repair.noise.estimate import estimate_noise
 from napari_vae_repair.noise.record import NoiseModel
@@ -40,7 +41,7 @@ class Conditioned:
     domains : list of FittedChain
         One for each channel: the chains before that last step.
     views : list of View
-        One for each plane and colour, colours fastest.
+        One for each plane and opponent colour, colours fastest.
     """
 
     chains: list[FittedChain]
@@ -94,7 +95,7 @@ def condition(
         if noise.gain > 0 and not stabilised:
             step = Stabilise(gain=noise.gain, read_noise=noise.read_noise, offset=noise.offset)
             chain, values = extend_chain(domain, values, lost, step)
-        views += _views(values, lost, noise, settings, stabilised=chain is not domain)
+        views += _views(to_opponent(values), lost, noise, settings, stabilised=chain is not domain)
         chains.append(chain)
         planes.append(values)
         models.append(noise)
@@ -109,7 +110,7 @@ def _look(planes: Planes, damaged: Damaged, branch: NoiseBranch, device: Device)
 
 
 def _views(planes: Planes, damaged: Damaged, noise: NoiseModel, settings: Settings, *, stabilised: bool) -> list[View]:
-    """For each plane and colour; all planes of a colour are shown alike, so that a stack does not flicker."""
+    """For each plane and opponent colour; all planes of a colour are shown alike: a stack does not flicker then."""
     given = isinstance(settings.noise, GivenNoise)
     colours = []
     for colour in range(planes.shape[1]):

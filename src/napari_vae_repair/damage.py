@@ -27,7 +27,7 @@ SATURATED = (1e-3, 0.2)  # share of pixels at the largest value: fewer are chanc
 LEVELS = 16  # distinct values that an image has at least before one of them counts as saturation
 STRIPE = 8.0  # robust standard deviations of rows' offsets by which a damaged row stands out
 ONE_SIDED = 0.9  # share of a damaged row's pixels on the same side of its neighbours
-_RING = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=bool)
+_RING, _WIDE_RING = (np.pad([[False]], reach, constant_values=True) for reach in (1, 2))
 
 
 def find_damage(
@@ -95,10 +95,10 @@ def _of_plane(colours: NDArray[np.float32], branch: DamageBranch, least: float, 
 
 def outstanding_pixels(plane: NDArray[np.float32], noise: NoiseModel) -> NDArray[np.bool_]:
     """Hot and dead pixels of ``(Y, X)``: beyond all neighbours but one, by more than noise and texture explain."""
-    low, second_low, second_high, high = (
-        rank_filter(plane, rank, footprint=_RING, mode="mirror") for rank in (0, 1, -2, -1)
-    )
-    texture = np.minimum(high - second_low, second_high - low)  # without the neighbour that may be hot, or dead, too
+    # one of the eight neighbours may be hot, or dead, too
+    second_low, second_high = (rank_filter(plane, rank, footprint=_RING, mode="mirror") for rank in (1, -2))
+    low, high = (rank_filter(plane, rank, footprint=_WIDE_RING, mode="mirror") for rank in (2, -3))
+    texture = high - low
     span = float(np.ptp(np.percentile(plane, [0.5, 99.5])))
     # the noise at the brighter of both: a single photon over nothing is no hot pixel
     std = np.sqrt(noise.variance(np.maximum(plane, second_high).astype(np.float64)))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_vae_repair.conditioning import Conditioned, condition
 from napari_vae_repair.errors import Cancelled, InputError
+from napari_vae_repair.image.opponent import to_opponent
 from napari_vae_repair.image.preprocess import FittedChain
 from napari_vae_repair.preparation import characterise
 from napari_vae_repair.settings import DEFAULT_SAMPLES, SCRATCH, STARTER, Settings, Step, format_chain
@@ -96,7 +97,7 @@ def show(
 
 
 def as_seen(shown: Conditioned, damaged: Damaged, model: Model) -> tuple[NDArray[np.float32], Damaged, list[View]]:
-    """Planes, damage and views; to the starter, which knows grey planes alone, each colour is a plane.
+    """Planes, damage and views; to the starter, which knows grey planes alone, each opponent colour is a plane.
 
     Raises
     ------
@@ -105,7 +106,11 @@ def as_seen(shown: Conditioned, damaged: Damaged, model: Model) -> tuple[NDArray
     """
     planes = shown.prepared
     if model.value_range is None:
-        return planes.reshape(-1, 1, *planes.shape[2:]), np.repeat(damaged, planes.shape[1], axis=0), shown.views
+        return (
+            to_opponent(planes).reshape(-1, 1, *planes.shape[2:]),
+            np.repeat(damaged, planes.shape[1], axis=0),
+            shown.views,
+        )
     channels = model.network.channels
     if channels != planes.shape[1]:
         kinds = {1: "grey images (1 channel)", 3: "colour images (3 channels)"}
@@ -191,7 +196,7 @@ def ask(
             posterior: Posterior = end.value
             if model.calibration is not None:
                 posterior = posterior.calibrated(model.calibration, views)
-            return posterior.shaped(shown.prepared.shape)
+            return posterior.shaped(shown.prepared.shape, opponent=model.general)
         yield Progress("restore", done, total, model=model)
 
 

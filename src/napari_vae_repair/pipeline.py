@@ -147,14 +147,16 @@ def restore_steps(
             f"It must have the image's shape {image.pixels.shape}.",
             "Pass the truth of this very image, uncropped.",
         )
-    yield Progress("prepare", 0, 1, model=model)
+    adapts = model is not None and model.general and settings.adapts
+    ready = None if adapts else model
+    yield Progress("prepare", 0, 1, model=ready)
     layout = Layout(image.axes, image.pixels.shape)
     planes, damaged = colour_planes(layout.to_planes(image.pixels)), mask_planes(image)
     chains, prepared = prepare(planes, damaged, layout.channels, steps_in_force(model, settings))
     shown = show(prepared, damaged, chains, model, settings, device)
     clock.stop("prepare")
     stop_if(should_stop, "prepare")
-    yield Progress("prepare", 1, 1, model=model)
+    yield Progress("prepare", 1, 1, model=ready)
 
     notes = [] if model is None else notes_of(model, settings)
     if model is None:
@@ -163,7 +165,7 @@ def restore_steps(
         model = yield from fit(training, chains, settings, device, should_stop)
         shown = replace(shown, noise=model.noise)
         clock.stop("train")
-    elif settings.adapts and model.general:
+    elif adapts:
         model, note = yield from refine(model, shown, damaged, settings, device, should_stop)
         notes.append(note)
         clock.stop("adapt")

@@ -47,9 +47,12 @@ def run(model: Model, seen: Seen, **options: object) -> tuple[Model, list[tuple[
             return end.value, out
 
 
-def test_an_untrained_model_gets_better_and_is_kept(general: Model, seen: Seen) -> None:
+def test_an_untrained_model_gets_better_and_is_kept(
+    general: Model, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapting, "LEARNING_RATE", 3e-3)
     before = {name: tensor.clone() for name, tensor in general.network.state_dict().items()}
-    adapted, losses = run(general, seen, steps=60)
+    adapted, losses = run(general, seen, steps=100)
     assert adapted.training["adapted"]["accepted"]
     assert adapted.training["adapted"]["gained_db"] > 1
     assert adapted.training["restorer"] == {"hours": 0.0}
@@ -65,8 +68,9 @@ def test_the_same_steps_give_the_same_model(general: Model, seen: Seen) -> None:
 
 
 def test_what_is_worse_is_not_kept(general: Model, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    good, _ = run(general, seen, steps=60)
-    monkeypatch.setattr(adapting, "LEARNING_RATE", 0.3)
+    monkeypatch.setattr(adapting, "LEARNING_RATE", 3e-3)
+    good, _ = run(general, seen, steps=100)
+    monkeypatch.setattr(adapting, "LEARNING_RATE", 0.03)
     same, _ = run(good, seen, steps=6)
     assert not same.training["adapted"]["accepted"]
     for one, other in zip(good.network.parameters(), same.network.parameters(), strict=True):

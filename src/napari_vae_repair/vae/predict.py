@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_vae_repair.errors import Cancelled
+from napari_vae_repair.image.opponent import from_opponent, std_from_opponent
 from napari_vae_repair.image.tiles import Tile, plan_tiles
 from napari_vae_repair.vae.calibration import Calibration
 from napari_vae_repair.vae.device import Device, memory_released, to_device
@@ -43,10 +44,14 @@ class Posterior:
     std: NDArray[np.float32]
     samples: NDArray[np.float32] | None
 
-    def shaped(self, shape: tuple[int, ...]) -> Posterior:
-        """The same values, with colours in planes of their own, or back in their channels."""
+    def shaped(self, shape: tuple[int, ...], *, opponent: bool) -> Posterior:
+        """The same with planes of colours back in their channels: red, green and blue from `opponent` colours."""
+        mean, std = self.mean.reshape(shape), self.std.reshape(shape)
         samples = None if self.samples is None else self.samples.reshape(-1, *shape)
-        return Posterior(self.mean.reshape(shape), self.std.reshape(shape), samples)
+        if not opponent:
+            return Posterior(mean, std, samples)
+        turned = None if samples is None else np.stack([from_opponent(sample) for sample in samples])
+        return Posterior(from_opponent(mean), std_from_opponent(std), turned)
 
     def calibrated(self, calibration: Calibration, views: Sequence[View]) -> Posterior:
         """With an honest `std`, where the strength of the noise is known; there is one view for each plane."""

@@ -21,7 +21,7 @@ from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.record import Model
 
 FILE = "starter.safetensors"
-SHA256 = "c4dfdada300bf32f38afb1083ce518663e453116879c65de26a74eda5a0151b7"
+SHA256 = "ed218a422ac0068e077f2e22ccdab1cf1434d3468cf44072856f1cd02f9cef79"
 METADATA = "napari_vae_repair_starter"
 
 
