@@ -199,7 +199,18 @@ def test_settings_cannot_be_changed_in_place() -> None:
         Settings().epochs = 3  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("changes", [{"epochs": 5}, {"preset": "classic"}], ids=str)
-def test_epochs_and_classic_mean_training_unless_a_model_is_named(changes: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": 5},
+        {"preset": "classic"},
+        {"network": {"blocks": 2}},
+        {"training": {"batch_size": 4}},
+        {"noise": {"kind": "learned"}},
+        {"noise": LearnedNoise()},
+    ],
+    ids=str,
+)
+def test_what_only_training_can_follow_means_training_unless_a_model_is_named(changes: dict[str, object]) -> None:
     assert make_settings(None, **changes).model == "scratch"
     assert make_settings(None, model="starter", **changes).model == "starter"

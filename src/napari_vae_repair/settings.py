@@ -285,7 +285,8 @@ class Settings(_Frozen):
 def make_settings(settings: Settings | None = None, **changes: Any) -> Settings:
     """Settings with single fields changed; `chain` may be given as text (see `parse_chain`).
 
-    Epochs, or the preset "classic", mean training from scratch unless a model is named too.
+    What only a training from scratch can follow (`epochs`, `network`, `training`, learned noise, the preset "classic")
+    means one, unless a model is named too.
 
     Raises
     ------
@@ -305,12 +306,20 @@ def make_settings(settings: Settings | None = None, **changes: Any) -> Settings:
     if isinstance(changes.get("chain"), str):
         changes["chain"] = parse_chain(changes["chain"])
     before = {} if settings is None else settings.model_dump()
-    if "model" not in changes and ("epochs" in changes or changes.get("preset") == "classic"):
+    if "model" not in changes and _ask_for_training(changes):
         changes["model"] = SCRATCH
     # the chain of an earlier choice must not outlive a newly chosen preset
     if "preset" in changes and "chain" not in changes:
         before.pop("chain", None)
     return _validated(TypeAdapter(Settings), before | _plain(changes))
+
+
+def _ask_for_training(changes: dict[str, Any]) -> bool:
+    noise = changes.get("noise")
+    kind = noise.get("kind") if isinstance(noise, dict) else getattr(noise, "kind", None)
+    return bool({"epochs", "network", "training"} & changes.keys()) or (
+        changes.get("preset") == "classic" or kind == "learned"
+    )
 
 
 def parse_chain(text: str) -> tuple[Step, ...]:
