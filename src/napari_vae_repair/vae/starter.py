@@ -21,7 +21,7 @@ from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.record import Model
 
 FILE = "starter.safetensors"
-SHA256 = "ed218a422ac0068e077f2e22ccdab1cf1434d3468cf44072856f1cd02f9cef79"
+SHA256 = "037cd726b9190dbdf6a4cb303521ea304a68b3a9eec7def59fb8e4a431df67e2"
 METADATA = "napari_vae_repair_starter"
 
 
