@@ -18,10 +18,10 @@ from training.corruptions import Corrupted, Corruption, Plane, Rng, corrupt, dra
 from training.damage import VISIBLE, damage_mask, overlay
 from training.scenes import PROCEDURAL, Scenes, load_scenes, with_procedural
 
-PROCEDURAL_SHARE, PHOTO_SHARE = 0.22, 0.5  # the rest are micrographs
+PROCEDURAL_SHARE, PHOTO_SHARE = 0.17, 0.55  # the rest are micrographs
 MASKS = 600
 STABILISED_SHARE = 0.85  # of patches with signal-dependent noise
-TOLD_SHARE = 0.8
+TOLD_SHARE = 0.88
 MISTOLD = 0.15  # standard deviation of the logarithm of what is told, and of what stabilises
 MISTOLD_CORRELATED = 0.3  # more for noise whose neighbours share all of it; estimates are mostly too low there
 VISIBLE_CHANGE = 0.05  # of the patch's range, from which on damage counts as visible
@@ -42,7 +42,7 @@ class Mix:
         Share with hardly any noise.
     """
 
-    marked: float = 0.2
+    marked: float = 0.15
     unmarked: float = 0.02
     quiet: float = 0.0
 
@@ -179,9 +179,9 @@ class BatchSource:
 
 def _varied(scene: Plane, rng: Rng) -> Plane:
     """Other brightness, contrast and shading of the same scene, within 0 to 1."""
-    if rng.random() < 0.1:
+    if rng.random() < 0.05:
         scene = 1 - scene
-    if rng.random() < 0.5:
+    if rng.random() < 0.35:
         scene = scene ** np.float32(np.exp(rng.uniform(np.log(0.4), np.log(2.5))))
     if rng.random() < 0.3:
         scene = scene * rng.uniform(0.3, 1) + rng.uniform(0, 0.3)

@@ -20,7 +20,7 @@ Correlation = Literal["white", "isotropic", "rows", "columns", "demosaiced", "co
 
 FAINTEST, STRONGEST = 0.004, 0.35  # noise at the reference brightness, in shares of the scene's range
 VISIBLE, HEAVY = 0.015, 0.3  # between these, most noise that is worth removing
-VISIBLE_SHARE, CORRELATED_SHARE = 0.65, 0.35
+VISIBLE_SHARE, CORRELATED_SHARE = 0.8, 0.22
 SMALLEST_RANGE = 0.15  # of a flat scene, whose noise would else be drawn for hardly any contrast
 _BLOCK = 8  # side of the cosine transform's blocks, in pixels
 
@@ -113,16 +113,16 @@ def draw_corruption(rng: Rng, clean: Plane, *, quiet: bool = False) -> Corruptio
         out = replace(out, **_draw_correlation(rng))
         if rng.random() < 0.4:
             out = replace(out, broad=rng.uniform(0.1, 0.6), breadth=rng.uniform(1.2, 4))
-    elif rng.random() < 0.15:
+    elif rng.random() < 0.1:
         out = replace(out, broad=rng.uniform(0.02, 0.15), breadth=rng.uniform(1.2, 4))
-    if rng.random() < 0.1:
+    if rng.random() < 0.06:
         stripes = sigma * rng.uniform(0.2, 1.5)
         out = replace(out, rows=stripes) if rng.random() < 0.5 else replace(out, columns=stripes)
-    if rng.random() < 0.12:
+    if rng.random() < 0.06:
         out = replace(out, impulses=10 ** rng.uniform(-4, -1.5))
-    if rng.random() < 0.3:
+    if rng.random() < 0.18:
         out = replace(out, black=low - rng.choice([0.0, rng.uniform(0, 2)]) * sigma)
-    if rng.random() < 0.15:
+    if rng.random() < 0.08:
         out = replace(out, white=low + (high - low) * rng.uniform(0.7, 1.1))
     if rng.random() < 0.3:
         out = replace(out, step=span / rng.choice([255, 255, 128, 64, 32]))
