@@ -3,20 +3,22 @@
     python -m benchmarks.quality [--data ../shared/data] [--methods "ours, one pass" BM3D] [--groups fmd w2s] [--fresh]
 
 Writes benchmarks/results/quality.md, quality.csv and pictures. Each method runs in a process of its own, whose peak
-memory is its own (libraries included), over all images. What was measured is kept under runs/quality, so that a run
-that was stopped goes on; `--fresh` measures the methods that it names anew. `bm3d` is licensed for non-commercial use
-only; it comes with the extra [bench].
+memory is its own (libraries included), over all images. quality.csv holds what was measured, a line for each image, so
+that a run that was stopped goes on; `--fresh` measures the named methods and groups anew. `bm3d` is licensed for
+non-commercial use only; it comes with the extra [bench]. Noise2Void needs an environment of its own, whose Python the
+variable NOISE2VOID_PYTHON names (benchmarks/noise2void.py); without it, it is left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import functools
-import json
 import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,10 +29,13 @@ from skimage.metrics import structural_similarity
 
 from benchmarks import peers, pictures, report
 from benchmarks.data import DATA, REPEATS, Array, Case, cases, group_names
-from benchmarks.report import ROOT, provenance
+from benchmarks.report import RESULTS, ROOT, provenance
 
-KEPT = ROOT / "runs" / "quality"
+FILE = RESULTS / "quality.csv"
+COLUMNS = ("group", "image", "method", "psnr_db", "ssim", "seconds", "peak_memory_mb", "commit", "adapted")
+NUMBERS = {"psnr_db": float, "ssim": float, "seconds": float, "peak_memory_mb": int}
 SAMPLES, ADAPT_SECONDS = 16, 30.0
+NOISE2VOID, NOISE2VOID_PYTHON = "Noise2Void", "NOISE2VOID_PYTHON"
 
 
 def _ours(case: Case, **changes: Any) -> tuple[Array, dict[str, Any]]:
@@ -48,6 +53,15 @@ def _mean_of_samples(case: Case) -> tuple[Array, dict[str, Any]]:
     return samples.mean(axis=0), {}
 
 
+def _noise2void(case: Case) -> tuple[Array, dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        given, found = Path(folder, "given.npy"), Path(folder, "found.npy")
+        np.save(given, case.noisy)
+        script = Path(__file__).with_name("noise2void.py")
+        subprocess.run([os.environ[NOISE2VOID_PYTHON], script, given, found], check=True, capture_output=True)
+        return np.load(found), {}
+
+
 def _plain(function: Callable[[Case], Array]) -> Callable[[Case], tuple[Array, dict[str, Any]]]:
     return lambda case: (function(case), {})
 
@@ -61,6 +75,7 @@ METHODS: dict[str, Callable[[Case], tuple[Array, dict[str, Any]]]] = {
     "VST+BM3D, noise estimated": _plain(peers.vst_bm3d_estimated),
     "VST+BM3D, noise fitted": _plain(peers.vst_bm3d_fitted),
 }
+METHODS[NOISE2VOID] = _noise2void
 for _name, _family in peers.FAMILIES.items():
     METHODS[f"{_name}, J-invariant"] = _plain(functools.partial(peers.j_invariant, _family))
     METHODS[f"{_name}, oracle"] = _plain(functools.partial(peers.oracle, _family))
@@ -84,23 +99,25 @@ def main() -> None:
     if options.one:
         _measure_all(options)
         return
+    if options.fresh:
+        kept = [row for row in measured() if row["method"] not in options.methods or row["group"] not in options.groups]
+        _store(kept)
     for method in options.methods:
-        if options.fresh:
-            _file_of(method).unlink(missing_ok=True)
+        if method == NOISE2VOID and NOISE2VOID_PYTHON not in os.environ:
+            print(f"{NOISE2VOID} is left out: {NOISE2VOID_PYTHON} names no Python (see benchmarks/noise2void.py)")
+            continue
         passed = ["--data", str(options.data), "--threads", str(options.threads), "--groups", *options.groups]
         environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
         command = [sys.executable, "-m", "benchmarks.quality", *passed, "--one", method]
         subprocess.run(command, cwd=ROOT, env=environment, check=True)
-    write(_rows(), options.threads)
-    print(pictures.psnr_against_seconds(_rows(), ("Set12, sigma 25", "fmd", "w2s")))
+    write(measured(), options.threads)
+    print(pictures.psnr_against_seconds(measured(), ("Set12, sigma 25", "fmd", "w2s")))
     print(pictures.crops(options.data))
 
 
 def _measure_all(options: argparse.Namespace) -> None:
-    """One method over all cases that are not measured yet; a line of JSON for each."""
-    file = _file_of(options.one)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    known = {(row["group"], row["image"]) for row in _lines(file)}
+    """One method over all cases that are not measured yet; each is stored at once."""
+    known = {(row["group"], row["image"]) for row in measured() if row["method"] == options.one}
     warm = False
     for case in cases(options.data, tuple(options.groups)):
         if (case.group, case.name) in known:
@@ -126,14 +143,12 @@ def _measure_all(options: argparse.Namespace) -> None:
             "commit": report.commit(),
             **more,
         }
-        with file.open("a") as lines:
-            lines.write(json.dumps(row) + "\n")
+        _store([*measured(), row])
         print(row, flush=True)
 
 
 def write(rows: list[dict[str, Any]], threads: int) -> None:
     """The tables as Markdown and CSV."""
-    names = ("group", "image", "method", "psnr_db", "ssim", "seconds", "peak_memory_mb", "commit")
     packages = ("torch", "scikit-image", "bm3d", "numpy")
     lines = [
         "# Denoising beside the peers",
@@ -169,7 +184,7 @@ def write(rows: list[dict[str, Any]], threads: int) -> None:
         "",
         f"FMD's images ending in {REPEATS} repeat the scene of those ending in _1.",
     ]
-    report.write("quality", lines, rows, names)
+    report.write("quality", lines, rows, COLUMNS)
 
 
 def _table(rows: list[dict[str, Any]], value: str, published: dict[str, dict[str, float]]) -> list[str]:
@@ -208,16 +223,22 @@ def _methods(rows: list[dict[str, Any]]) -> list[str]:
     return [method for method in METHODS if any(row["method"] == method for row in rows)]
 
 
-def _rows() -> list[dict[str, Any]]:
-    return [row for method in METHODS for row in _lines(_file_of(method))]
+def measured() -> list[dict[str, Any]]:
+    """Everything measured so far, in the order of the methods."""
+    if not FILE.is_file():
+        return []
+    with FILE.open(newline="") as file:
+        found = [{key: NUMBERS.get(key, str)(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    return sorted(found, key=lambda row: list(METHODS).index(row["method"]))
 
 
-def _lines(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-
-
-def _file_of(method: str) -> Path:
-    return KEPT / (method.replace(", ", "_").replace(" ", "-").replace("+", "-") + ".jsonl")
+def _store(rows: list[dict[str, Any]]) -> None:
+    written = FILE.with_suffix(".part")
+    with written.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    written.replace(FILE)
 
 
 def _peak_mb() -> int:

@@ -24,7 +24,7 @@ STABILISED_SHARE = 0.85  # of patches with signal-dependent noise
 TOLD_SHARE = 0.88
 MISTOLD = 0.15  # standard deviation of the logarithm of what is told, and of what stabilises
 MISTOLD_CORRELATED = 0.3  # more for noise whose neighbours share all of it; estimates are mostly too low there
-VISIBLE_CHANGE = 0.05  # of the patch's range, from which on damage counts as visible
+VISIBLE_CHANGE = 0.1  # of the patch's range, from which on damage counts as visible
 _COARSE = 4  # every so many pixels of the scene decide its range
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from napari_vae_repair.vae.device import Device, choose_device, to_device
+from napari_vae_repair.vae.starter import unpack_starter
 from training.batches import Batch, stream
 from training.figure import draw_history
 from training.inspecting import FindingDamage, SeeingNoise
@@ -66,7 +67,7 @@ class Run:
         if self.checkpoint.exists():
             self._load()
         elif options.start is not None:
-            state = torch.load(options.start, weights_only=True)["average"]
+            state = _weights(options.start, options.task)
             self.network.load_state_dict(state)
             self.average.load_state_dict(state)
 
@@ -182,7 +183,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--hours", type=float, required=True, help="of training in all, over all interruptions")
     parser.add_argument("--run", type=Path, help="folder of checkpoint, log and figure; None = runs/TASK")
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="of procedural scenes")
-    parser.add_argument("--start", type=Path, help="checkpoint whose average a new run starts from")
+    parser.add_argument("--start", type=Path, help="checkpoint, or file of the starter, that a new run starts from")
     parser.add_argument("--task", choices=TASKS, default="restoring")
     parser.add_argument("--held-out", nargs="+", default=HELD_OUT, help="sources for validation alone")
     parser.add_argument("--procedural", type=int, default=3500, help="procedural scenes")
@@ -196,6 +197,15 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options.held_out = tuple(options.held_out)
     options.run = options.run or Path("runs") / options.task
     return options
+
+
+def _weights(file: Path, task: str) -> dict[str, torch.Tensor]:
+    """Averaged weights of a checkpoint, or those that ship."""
+    if file.suffix == ".safetensors":
+        _, weights = unpack_starter(file.read_bytes())
+        return weights["restorer" if task == "restoring" else task]
+    average: dict[str, torch.Tensor] = torch.load(file, weights_only=True)["average"]
+    return average
 
 
 def _commit() -> str:

@@ -18,7 +18,7 @@ from napari_vae_repair.vae.device import choose_device
 from napari_vae_repair.vae.inspector import CELL_PX, Inspector
 from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.starter import Starter, general_model
-from training import batches, restoring, validation
+from training import batches, export, restoring, train, validation
 from training.batches import RESTORING, BatchSource
 from training.inspecting import FindingDamage, SeeingNoise
 from training.objective import Balance, Tensors, terms
@@ -143,3 +143,47 @@ def test_what_is_packed_is_what_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_p
     (tmp_path / "weights" / starter.FILE).unlink()
     with pytest.raises(ModelFileError, match="cannot be read"):
         starter.load_starter.__wrapped__()
+
+
+def packed(network: HierarchicalVAE, inspector: Inspector) -> bytes:
+    training = {"restorer": {"hours": 1.0}, "noise": {"hours": 0.5}, "damage": {"hours": 0.2, "threshold": 0.6}}
+    model = general_model(network, training, Calibration((0.1,), (0.2,)))
+    return starter.pack_starter(Starter(model, inspector, damage_threshold=0.6))
+
+
+def test_an_export_of_one_part_leaves_the_others_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    network, before, trained = HierarchicalVAE(1, TINY), Inspector(), Inspector()
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / starter.FILE).write_bytes(packed(network, before))
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "starter.py").write_text('SHA256 = "old"\n')
+    run = tmp_path / "run"
+    run.mkdir()
+    torch.save({"average": trained.damage.state_dict()}, run / "checkpoint.pt")
+    (run / "log.jsonl").write_text('{"hours": 0.3, "threshold": 0.8}\n')
+    monkeypatch.setattr(export, "PACKAGE", tmp_path)
+    monkeypatch.setattr(export, "FILE", tmp_path / "weights" / starter.FILE)
+    monkeypatch.setattr(export, "NETWORK", TINY)
+    export.main(["--damage", str(run)])
+    content = (tmp_path / "weights" / starter.FILE).read_bytes()
+    assert (tmp_path / "vae" / "starter.py").read_text() == f'SHA256 = "{hashlib.sha256(content).hexdigest()}"\n'
+    header, weights = starter.unpack_starter(content)
+    assert header["damage_threshold"] == 0.8
+    assert header["training"]["restorer"] == {"hours": 1.0}
+    for part, module in (("restorer", network), ("noise", before.noise), ("damage", trained.damage)):
+        for name, tensor in module.state_dict().items():
+            torch.testing.assert_close(weights[part][name].float(), tensor, rtol=1e-3, atol=1e-6)
+
+
+def test_a_run_can_start_from_what_ships(pool: Path, scenes: Scenes, tmp_path: Path) -> None:
+    network = HierarchicalVAE(1, TINY)
+    torch.nn.init.constant_(network.head.bias, 0.25)
+    (tmp_path / starter.FILE).write_bytes(packed(network, Inspector()))
+    weights = train._weights(tmp_path / starter.FILE, "restoring")
+    assert weights["head.bias"].eq(0.25).all()
+    options = ["--clean", str(pool), "--run", str(tmp_path / "run"), "--held-out", "photo/a", "cells/c", "--hours", "1"]
+    parsed = train._parse([*options, "--start", str(tmp_path / starter.FILE), "--device", "cpu"])
+    (tmp_path / "run").mkdir()
+    begun = train.Run(tmp_path / "run", scenes, parsed)
+    assert begun.network.head.bias.eq(0.25).all()
+    assert begun.average.head.bias.eq(0.25).all()

@@ -1,10 +1,10 @@
 """`Inspector`: two small networks that see, in an image they know nothing of, the noise and the damage.
 
 It looks before the restoration does: how far neighbours share their noise (`inspection.see_noise`), and which pixels
-to propose as damaged (`find_damage`): energies of a bank of filters for the noise, a small U-Net for the damage.
-Estimating noise with a network trained on synthetic noise goes
-back to Guo et al. 2019 (CBDNet, arXiv:1807.04686); here it learns how unsure it is as well (Kendall & Gal 2017,
-arXiv:1703.04977), so that texture counts for little.
+to propose as damaged (`find_damage`): energies of a bank of filters for the noise, a small U-Net upon top-hat
+transforms for the damage. Estimating noise with a network trained on synthetic noise goes back to Guo et al. 2019
+(CBDNet, arXiv:1807.04686); here it learns how unsure it is as well (Kendall & Gal 2017, arXiv:1703.04977), so that
+texture counts for little.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from napari_vae_repair.vae.model import ResidualBlock
 
 CELL_PX = 16
 WIDTHS = (32, 48, 64, 64)
+TOP_HATS_PX = (3, 7, 13)  # specks and strokes narrower than these stand out
 FILTERS, NOISE_WIDTH = 24, 48
 RARE = -3.0  # logit of the share of damaged pixels, to begin with
 _FAINTEST = 1e-3
@@ -71,11 +72,11 @@ class NoiseBranch(nn.Module):
 
 
 class DamageBranch(nn.Module):
-    """A small U-Net."""
+    """A small U-Net upon the image and what its openings and closings of a few sizes take away."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(4, WIDTHS[0], 3, padding=1)
+        self.stem = nn.Conv2d(4 * (1 + 2 * len(TOP_HATS_PX)), WIDTHS[0], 3, padding=1)
         self.down = nn.ModuleList(ResidualBlock(width) for width in WIDTHS)
         pairs = list(pairwise(WIDTHS))
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairs)
@@ -86,7 +87,8 @@ class DamageBranch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, 1, Y, X)`` logit of the probability that a pixel is damaged, of ``(B, 1, Y, X)`` in network units."""
-        features = self.stem(functional.pixel_unshuffle(x, 2))
+        hats = [hat for side in TOP_HATS_PX for hat in (x - _opened(x, side), -x - _opened(-x, side))]
+        features = self.stem(functional.pixel_unshuffle(torch.cat([x, *hats], dim=1), 2))
         levels = []
         for index, block in enumerate(self.down):
             features = block(features)
@@ -97,6 +99,16 @@ class DamageBranch(nn.Module):
             grown = functional.pixel_shuffle(self.grow[index](features), 2)
             features = self.up[index](levels[index] + grown)
         return functional.pixel_shuffle(self.out(functional.gelu(features)), 2).float()
+
+
+def _opened(x: Tensor, side: int) -> Tensor:
+    """Grey opening of ``(B, 1, Y, X)`` by a square, whose sides count one after the other."""
+    return _largest(-_largest(-x, side), side)
+
+
+def _largest(x: Tensor, side: int) -> Tensor:
+    rows = functional.max_pool2d(x, (side, 1), stride=1, padding=(side // 2, 0))
+    return functional.max_pool2d(rows, (1, side), stride=1, padding=(0, side // 2))
 
 
 class Inspector(nn.Module):

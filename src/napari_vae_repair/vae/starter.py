@@ -11,7 +11,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import nn
 
 from napari_vae_repair.errors import ModelFileError
 from napari_vae_repair.settings import Network, Settings
@@ -21,7 +20,7 @@ from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.record import Model
 
 FILE = "starter.safetensors"
-SHA256 = "037cd726b9190dbdf6a4cb303521ea304a68b3a9eec7def59fb8e4a431df67e2"
+SHA256 = "d19ab358811c40cc1bb46549953efece67700e9e05bbaf7500f038dbe3d64a28"
 METADATA = "napari_vae_repair_starter"
 
 
@@ -59,13 +58,12 @@ def load_starter() -> Starter:
         raise _damaged(f"The starter weights cannot be read: {error.strerror or error}.") from error
     if hashlib.sha256(content).hexdigest() != SHA256:
         raise _damaged(f"The starter weights ({FILE}) are not those of this version.")
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][METADATA])
-    tensors = safetensors.torch.load(content)
+    header, weights = unpack_starter(content)
     network = HierarchicalVAE(1, Network(**header["network"]))
     inspector = Inspector()
-    for name, module in (("restorer", network), ("inspector", inspector)):
-        _fill(module, {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")})
+    for name, module in (("restorer", network), ("noise", inspector.noise), ("damage", inspector.damage)):
+        module.load_state_dict({key: tensor.float() for key, tensor in weights[name].items()})
+        module.requires_grad_(False).eval()
     model = general_model(network, header["training"], Calibration.from_dict(header["calibration"]))
     return Starter(model, inspector, header["damage_threshold"])
 
@@ -82,9 +80,10 @@ def pack_starter(starter: Starter) -> bytes:
     """
     network, calibration = starter.model.network, starter.model.calibration
     assert calibration is not None
+    inspector = starter.inspector
     tensors = {
         f"{name}.{key}": tensor.detach().cpu().half().contiguous()
-        for name, module in (("restorer", network), ("inspector", starter.inspector))
+        for name, module in (("restorer", network), ("noise", inspector.noise), ("damage", inspector.damage))
         for key, tensor in module.state_dict().items()
     }
     header = {
@@ -96,9 +95,15 @@ def pack_starter(starter: Starter) -> bytes:
     return bytes(safetensors.torch.save(tensors, metadata={METADATA: json.dumps(header)}))
 
 
-def _fill(module: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    module.requires_grad_(False).eval()
+def unpack_starter(content: bytes) -> tuple[dict[str, Any], dict[str, dict[str, torch.Tensor]]]:
+    """What `pack_starter` wrote: the header, and the weights of "restorer", "noise" and "damage"."""
+    length = int.from_bytes(content[:8], "little")
+    header: dict[str, Any] = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][METADATA])
+    weights: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in safetensors.torch.load(content).items():
+        part, _, name = key.partition(".")
+        weights.setdefault(part, {})[name] = tensor
+    return header, weights
 
 
 def _damaged(received: str) -> ModelFileError:
