@@ -16,8 +16,13 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from napari_vae_repair.errors import VaeRepairError
+from napari_vae_repair.phases import show
 from napari_vae_repair.pipeline import restore
+from napari_vae_repair.preparation import prepare
+from napari_vae_repair.restoration import Restoration
 from napari_vae_repair.vae.calibration import NORMAL_90, Calibration
+from napari_vae_repair.vae.device import choose_device
+from napari_vae_repair.vae.record import Model
 from napari_vae_repair.vae.starter import load_starter
 from training.corruptions import corrupt, draw_corruption
 from training.scenes import load_scenes
@@ -50,14 +55,32 @@ def measure(clean: Path, scenes: int) -> tuple[NDArray[np.float32], NDArray[np.f
         corruption = replace(draw_corruption(rng, scene), rows=0.0, columns=0.0, impulses=0.0)
         scene = np.minimum(scene, np.float32(corruption.white))
         try:
-            result = restore(corrupt(scene, corruption, rng).noisy, model=model, samples=SAMPLES)
+            noisy = corrupt(scene, corruption, rng).noisy
+            result = restore(noisy, model=model, samples=SAMPLES)
         except VaeRepairError:
             continue  # a scene without any contrast
-        noise_std = np.sqrt(result.noise[0].variance(result.restored.astype(np.float64)))
+        noise_std = _noise_std(noisy, result, model)
+        if noise_std is None:
+            continue
         every = np.s_[::3, ::3]
         spread.append((result.std / noise_std)[every].ravel())
         error.append((np.abs(result.restored - scene) / noise_std)[every].ravel())
     return np.concatenate(spread).astype(np.float32), np.concatenate(error).astype(np.float32)
+
+
+def _noise_std(noisy: NDArray[np.float32], result: Restoration, model: Model) -> NDArray[np.float64] | None:
+    """What the package divides the spread by, in the scene's units; None where the noise is not told."""
+    device, nothing = choose_device("cpu"), np.zeros((1, *noisy.shape), dtype=bool)
+    chains, prepared = prepare(noisy[None, None], nothing, 1, result.settings.steps)
+    shown = show(prepared, nothing, chains, model, result.settings, device)
+    told = shown.views[0].noise_std
+    if told is None:
+        return None
+    if shown.chains[0] is not shown.domains[0]:  # stabilised: told as a multiple of the noise that was estimated
+        return np.asarray(told * np.sqrt(result.noise[0].variance(result.restored.astype(np.float64))))
+    affine = shown.domains[0].affine
+    assert affine is not None
+    return np.full(noisy.shape, told * affine[0])
 
 
 def fit(spread: NDArray[np.float32], error: NDArray[np.float32]) -> Calibration:

@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__)
     for part in PARTS:
         parser.add_argument(f"--{part}", type=Path, help="folder of its run; left out, the package's own stays")
-    parser.add_argument("--calibration", type=Path, help="of training.calibrate; left out, the spread stays as it is")
+    parser.add_argument("--calibration", type=Path, help="of training.calibrate; a new restorer has none without it")
     options = parser.parse_args(arguments)
     restorer, inspector = HierarchicalVAE(1, NETWORK), Inspector()
     modules: dict[str, nn.Module] = {"restorer": restorer, "noise": inspector.noise, "damage": inspector.damage}
@@ -45,9 +45,12 @@ def main(arguments: list[str] | None = None) -> None:
         modules[part].load_state_dict(torch.load(run / "checkpoint.pt", weights_only=True)["average"])
         last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
         training[part] = {key: round(value, 4) for key, value in last.items()}
-    calibration = NONE_YET
     if options.calibration is not None:
         calibration = Calibration.from_dict(json.loads(options.calibration.read_text()))
+    elif runs["restorer"] is None:
+        calibration = Calibration.from_dict(starter.unpack_starter(FILE.read_bytes())[0]["calibration"])
+    else:
+        calibration = NONE_YET
     model = general_model(restorer, training, calibration)
     content = starter.pack_starter(Starter(model, inspector, training["damage"]["threshold"]))
     FILE.parent.mkdir(exist_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,13 +117,15 @@ def _views(planes: Planes, damaged: Damaged, noise: NoiseModel, settings: Settin
         part = planes[:, colour : colour + 1]
         sample = measured_sample(part, damaged)
         value_range = ValueRange.of_sample(sample)
-        left = NoiseModel(0.0, 1.0) if stabilised else noise
-        if not given:
-            found = estimate_noise(part, damaged, noise.correlation)
-            # stabilised noise has a variance of 1; more shows that the gain was too low, less only that dark parts are
-            # quieter than a normal distribution lets them be
-            left = replace(found, read_noise=max(found.read_noise, 1.0)) if stabilised else found
+        found = noise if given else estimate_noise(part, damaged, noise.correlation)
+        if found.source == "assumed":
+            colours.append(View(value_range))  # better blind than told that there is no noise
+            continue
         # where some dependence on the signal is left, what holds in the middle is told
-        std = float(np.sqrt(left.variance(np.array(np.median(sample)))))
+        std = float(np.sqrt(found.variance(np.array(np.median(sample)))))
+        if stabilised:
+            # its variance is 1; more shows that the gain was too low, less only that dark parts are quieter than a
+            # normal distribution lets them be
+            std = 1.0 if given else max(std, 1.0)
         colours.append(View(value_range, (std * value_range.scale, *noise.correlation)))
     return colours * len(planes)

@@ -72,7 +72,9 @@ def steps_in_force(model: Model | None, settings: Settings) -> tuple[Step, ...]:
 
 def samples_in_force(model: Model, settings: Settings) -> int:
     """How many posterior samples are drawn."""
-    return settings.samples if settings.samples is not None else 0 if model.general else DEFAULT_SAMPLES
+    if settings.samples is not None:
+        return settings.samples
+    return 0 if model.general and not settings.keep_samples else DEFAULT_SAMPLES
 
 
 def notes_of(model: Model, settings: Settings) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_vae_repair.errors import InputError
+from napari_vae_repair.errors import InputError, SettingsError
 from napari_vae_repair.image.axes import Layout
 from napari_vae_repair.image.record import Image
 from napari_vae_repair.phases import (
@@ -29,11 +29,12 @@ from napari_vae_repair.phases import (
 )
 from napari_vae_repair.preparation import as_image, colour_planes, in_source_units, mask_planes, prepare
 from napari_vae_repair.restoration import Restoration, Result, against_reference, make_report
-from napari_vae_repair.settings import Settings, make_settings
+from napari_vae_repair.settings import STARTER, Settings, make_settings
 from napari_vae_repair.vae.checkpoint import load_model
 from napari_vae_repair.vae.device import choose_device
 from napari_vae_repair.vae.predict import latent_means
 from napari_vae_repair.vae.record import Model
+from napari_vae_repair.vae.starter import load_starter
 from napari_vae_repair.vae.train import Prepared
 
 __all__ = ["Progress", "encode", "restore", "restore_steps"]
@@ -147,7 +148,13 @@ def restore_steps(
             f"It must have the image's shape {image.pixels.shape}.",
             "Pass the truth of this very image, uncropped.",
         )
-    adapts = model is not None and model.general and settings.adapts
+    if settings.adapts and model is not None and not model.general:
+        raise SettingsError(
+            "The model was trained on one image, and is to be adapted to another.",
+            "The starter, and what was adapted from it, can be adapted.",
+            "Leave adapt_seconds and adapt_steps out, or choose model='starter'.",
+        )
+    adapts = model is not None and settings.adapts
     ready = None if adapts else model
     yield Progress("prepare", 0, 1, model=ready)
     layout = Layout(image.axes, image.pixels.shape)
@@ -206,8 +213,8 @@ def encode(
     ----------
     image, axes, mask
         As `restore`.
-    model : Model or path
-        Trained or saved.
+    model : Model, "starter" or path
+        Trained, shipped or saved.
     device : str
         As `Settings.device`.
 
@@ -222,7 +229,7 @@ def encode(
     VaeRepairError
         As `restore`.
     """
-    loaded = model if isinstance(model, Model) else load_model(model)
+    loaded = model if isinstance(model, Model) else load_starter().model if model == STARTER else load_model(model)
     chosen = as_image(image, axes, mask)
     layout, damaged = Layout(chosen.axes, chosen.pixels.shape), mask_planes(chosen)
     planes = colour_planes(layout.to_planes(chosen.pixels))

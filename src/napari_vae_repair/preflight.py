@@ -24,10 +24,12 @@ class UsageError(VaeRepairError):
 
 def settings_from(args: argparse.Namespace) -> Settings:
     """The settings of a command line; options that were not given keep their defaults."""
-    from napari_vae_repair.settings import make_settings
+    from napari_vae_repair.settings import DEFAULT_SAMPLES, make_settings
 
     names = ("epochs", "adapt_seconds", "samples", "preset", "chain", "model", "device", "seed")
     changes = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
+    if getattr(args, "std", None) is not None:
+        changes.setdefault("samples", DEFAULT_SAMPLES)
     for item in getattr(args, "set", []):
         name, equals, text = item.partition("=")
         *parents, last = name.strip().split(".")

@@ -80,11 +80,7 @@ class Report:
     def text(self) -> str:
         """A summary of a few lines."""
         units = "in the image's units" if self.noise_in_source_units else "in prepared units"
-        lines = [
-            f"noise {noise.source}: gain {noise.gain:.4g}, "
-            f"read noise {noise.read_noise:.4g} at {noise.offset:.4g} ({units})"
-            for noise in self.noise
-        ]
+        lines = [line for noise in self.noise for line in _described(noise, units)]
         if "held_out" in self.reconstruction:
             held, seen = self.reconstruction["held_out"], self.reconstruction["training"]
             lines.append(
@@ -112,3 +108,18 @@ class Report:
             ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in self.seconds.items()) + f" on {self.device}"
         )
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def _described(noise: NoiseModel, units: str) -> list[str]:
+    """Its numbers, and how far each can be trusted."""
+    lines = [
+        f"noise {noise.source}: gain {noise.gain:.4g}, "
+        f"read noise {noise.read_noise:.4g} at {noise.offset:.4g} ({units})"
+    ]
+    if any((*noise.correlation, *noise.stripes)):
+        (along_y, along_x), (rows, columns) = noise.correlation, noise.stripes
+        lines.append(
+            f"  its neighbours' correlation {along_x:.2f} along x, {along_y:.2f} along y; "
+            f"offsets of rows {rows:.4g}, of columns {columns:.4g}"
+        )
+    return lines + [f"  {grade.quantity}: {grade.grade} ({grade.reason})" for grade in noise.grades]

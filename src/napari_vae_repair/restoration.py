@@ -84,7 +84,7 @@ class Result:
             self._by_channel(lambda chain, part: chain.invert_std(mean[part], self.posterior.std[part])),
             None
             if self.posterior.samples is None
-            else np.stack([self._led_back(s, "sample") for s in self.posterior.samples]),
+            else np.stack([self._led_back(s, "mean") for s in self.posterior.samples]),
         )
         self.prepared = self._led_back(self.prepared, "sample")
 
@@ -213,8 +213,8 @@ def _warnings(
     out = []
     if ratio is not None and ratio > MUCH_MORE_THAN_NOISE:
         out.append(
-            f"{ratio:.1f} times the noise's variance was taken away: detail went with it (train longer), "
-            "or the noise is stronger than was estimated (give it)"
+            f"{ratio:.1f} times the noise's variance was taken away: detail went with it"
+            f"{'' if model.general else ' (train longer)'}, or the noise is stronger than was estimated (give it)"
         )
     if model.collapsed:
         out.append("the posterior collapsed: the result hardly depends on the image; give the noise or train longer")

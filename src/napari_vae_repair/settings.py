@@ -253,6 +253,13 @@ class Settings(_Frozen):
     tile_px: int = Field(512, ge=64, le=16384, description="side of the tiles in which an image is restored, in pixels")
     seed: int = Field(0, ge=0, lt=2**32)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _training_where_only_that_can_follow(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "model" not in given and _ask_for_training(given):
+            return given | {"model": SCRATCH}
+        return given
+
     @model_validator(mode="after")
     def _chain_begins_with_float32(self) -> Settings:
         if self.chain is not None and (not self.chain or not isinstance(self.chain[0], Float32)):

@@ -8,6 +8,8 @@ come from elsewhere (`vae.inspection`). Taken for white, noise with a correlatio
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import convolve
@@ -17,6 +19,7 @@ from napari_vae_repair.image.measured import measured_sample
 from napari_vae_repair.noise.record import NoiseModel
 
 BLOCK_PX = 8
+FEWEST_BLOCKS = 4
 BINS = 16
 MAX_PIXELS = 4_000_000
 QUIET_SHARE = 0.3  # quantile of the block variances of one brightness that is taken for noise alone
@@ -48,19 +51,22 @@ def estimate_noise(
     Returns
     -------
     NoiseModel
-        With ``offset`` at the darkest brightness found, and gain 0 where signal dependence cannot be told.
+        With ``offset`` at the darkest brightness found, and gain 0 where signal dependence cannot be told. Its
+        source is "assumed" where fewer than `FEWEST_BLOCKS` are undamaged.
 
     Notes
     -----
     Fails on texture without any flat region.
     """
     kernel = _high_pass(correlation)
-    mean, variance = _block_statistics(planes, damaged, kernel)
+    mean, variance = _block_statistics(planes, damaged, kernel, saturated)
+    if mean.size < FEWEST_BLOCKS:  # single photons: most values are the smallest, and measured all the same
+        mean, variance = _block_statistics(planes, damaged, kernel, _damaged_alone)
     variance /= _seen_share(kernel, correlation)
     low, high = np.percentile(measured_sample(planes, damaged), [0.5, 99.5])
     floor = SMALLEST_NOISE * max(float(high - low), float(np.finfo(np.float32).eps) * max(abs(low), abs(high), 1.0))
-    if mean.size < 4:
-        return NoiseModel(0.0, floor, correlation=correlation)
+    if mean.size < FEWEST_BLOCKS:
+        return NoiseModel(0.0, floor, source="assumed", correlation=correlation)
     levels, noise = _quiet_variance(mean, variance)
     offset = float(levels[0])
     gain, at_offset = _fit_line(levels - offset, noise)
@@ -88,9 +94,12 @@ def _seen_share(kernel: NDArray[np.float32], correlation: tuple[float, float]) -
 
 
 def _block_statistics(
-    planes: NDArray[np.float32], damaged: NDArray[np.bool_], kernel: NDArray[np.float32]
+    planes: NDArray[np.float32],
+    damaged: NDArray[np.bool_],
+    kernel: NDArray[np.float32],
+    unusable: Callable[[NDArray[np.float32], NDArray[np.bool_]], NDArray[np.bool_]],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and high-pass variance of each undamaged, unsaturated block."""
+    """Mean and high-pass variance of each block without any unusable pixel."""
     height, width = (side // BLOCK_PX * BLOCK_PX for side in planes.shape[2:])
     count = max(1, MAX_PIXELS // (planes.shape[1] * height * width))
     chosen = np.unique(np.linspace(0, len(planes) - 1, min(count, len(planes))).astype(int))
@@ -99,7 +108,7 @@ def _block_statistics(
         for plane in planes[index]:
             rows = _centred_rows(height, MAX_PIXELS // width)
             values = plane[rows, :width]
-            lost = saturated(values, damaged[index][rows, :width])
+            lost = unusable(values, damaged[index][rows, :width])
             # a high-pass value next to a lost pixel is lost too
             touched = convolve(lost.astype(np.uint8), np.ones(kernel.shape, np.uint8), mode="nearest") > 0
             usable = ~_blocks(touched).any(axis=1)
@@ -133,6 +142,10 @@ def saturated(values: NDArray[np.float32], damaged: NDArray[np.bool_]) -> NDArra
         if same.mean() > 1e-3:
             lost |= same
     return lost
+
+
+def _damaged_alone(values: NDArray[np.float32], damaged: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return damaged
 
 
 def _quiet_variance(

@@ -41,7 +41,7 @@ class NoiseModel:
     offset : float
         Value from which signal counts (darkness), in value units.
     source : str
-        Where the numbers come from: "estimated", "given" or "learned".
+        Where the numbers come from: "estimated", "given", "learned", or "assumed" where nothing could be measured.
     correlation : tuple of float
         Of the noise of neighbouring pixels, along y and along x.
     stripes : tuple of float

@@ -185,6 +185,7 @@ class Controls:
             model=str(chosen) if from_file else STARTER if self.model_from.value == READY else SCRATCH,
             epochs=self.epochs.value,
             adapt_seconds=0 if self.model_from.value == TRAINED else self.adapt.value,
+            adapt_steps=None if self.model_from.value == TRAINED else base.adapt_steps,
             samples=self.samples.value,
             device=self.device.value,
             seed=self.seed.value,
@@ -235,7 +236,7 @@ class Controls:
     def _model_chosen(self, chosen: str) -> None:
         """The starter needs no samples for its result, a model of one image is better for having some."""
         if self.samples.value in (0, DEFAULT_SAMPLES):
-            self.samples.value = DEFAULT_SAMPLES if chosen == TRAINED else 0
+            self.samples.value = 0 if chosen == READY else DEFAULT_SAMPLES
         self._show_what_applies()
 
     def _show_what_applies(self, _: Any = None) -> None:

@@ -18,7 +18,7 @@ from napari_vae_repair.vae.record import ValueRange
 
 WINDOW_PX = 1024  # side of the centre of a plane that is looked at for noise
 WINDOWS = 4  # planes, evenly spread, that are looked at for noise
-TILE_PX, HALO_PX = 1024, 64
+TILE_PX, HALO_PX = 1024, 112  # the halo is what a pixel of the damage branch depends on
 LEAST_UNSURE = 0.05  # no cell counts as better known than this
 MOST_CORRELATED = 0.9
 LOST_SHARE = 0.5  # of a cell's pixels, from which on it is left out
@@ -120,6 +120,8 @@ def _look(
 def _cells_of(found: NoiseFindings, lost: NDArray[np.bool_]) -> NDArray[np.float64]:
     """``(3, n)`` how unsure, and correlation along y and x, of the whole cells that count."""
     rows, columns = (side // CELL_PX for side in lost.shape)
+    if not rows or not columns:
+        return np.empty((3, 0))
     whole = torch.from_numpy(lost[: rows * CELL_PX, : columns * CELL_PX].astype(np.float32))
     counted = functional.avg_pool2d(whole[None], CELL_PX)[0].numpy() <= LOST_SHARE
     kinds = torch.cat([found.log_unsure.exp(), found.neighbours], dim=1)[0, :, :rows, :columns]

@@ -30,6 +30,8 @@ class Batch:
         ``(B, 1, Y, X)``; 1 = the pixel is in the likelihood.
     channel : ndarray of int64
         ``(B,)``, index along ``C``.
+    turned : ndarray of bool
+        ``(B,)``: whether what lay along x now lies along y.
     """
 
     values: NDArray[np.float32]
@@ -37,6 +39,7 @@ class Batch:
     damaged: NDArray[np.float32]
     counted: NDArray[np.float32]
     channel: NDArray[np.int64]
+    turned: NDArray[np.bool_]
 
 
 class PatchSource:
@@ -127,6 +130,7 @@ class PatchSource:
 
     def _batch(self, corners: list[tuple[int, int, int]], *, validation: bool, turned: bool) -> Batch:
         drawn: list[list[NDArray[np.generic]]] = []
+        quarter_turns: list[bool] = []
         for plane, y, x in corners:
             window = (slice(y, y + self._size), slice(x, x + self._size))
             patch, lost = self._planes[plane][:, *window], self._damaged[plane][window]
@@ -134,14 +138,17 @@ class PatchSource:
             hidden = lost | self._blobs() if turned else lost
             seen = patch if hidden is lost or hidden.all() else _filled(patch, hidden)
             parts = [patch, seen, hidden[None], ((held if validation else ~held) & ~lost)[None]]
+            turns = 0
             if turned:
                 turns, flip = int(self._rng.integers(4)), bool(self._rng.integers(2))
                 parts = [np.rot90(part[..., ::-1] if flip else part, turns, axes=(-2, -1)) for part in parts]
             drawn.append(parts)
+            quarter_turns.append(turns % 2 == 1)
         values, seen, damaged, counted = (
             np.ascontiguousarray(np.stack(parts), dtype=np.float32) for parts in zip(*drawn, strict=True)
         )
-        return Batch(values, seen, damaged, counted, self._channel[[plane for plane, _, _ in corners]])
+        channel = self._channel[[plane for plane, _, _ in corners]]
+        return Batch(values, seen, damaged, counted, channel, np.array(quarter_turns))
 
     def _blobs(self) -> NDArray[np.bool_]:
         """Rectangles of up to `BLOB_MAX_PX` pixels in some patches, none in the others."""

@@ -13,14 +13,14 @@ import safetensors.torch
 import torch
 
 from napari_vae_repair.errors import ModelFileError
-from napari_vae_repair.settings import Network, Settings
+from napari_vae_repair.settings import STARTER, Network, Settings
 from napari_vae_repair.vae.calibration import Calibration
 from napari_vae_repair.vae.inspector import Inspector
 from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.record import Model
 
 FILE = "starter.safetensors"
-SHA256 = "d19ab358811c40cc1bb46549953efece67700e9e05bbaf7500f038dbe3d64a28"
+SHA256 = "c4ad383a87fcc6d4e3148c2fc6e66f0f0f594804c06fbd125cc2f5601213cef3"
 METADATA = "napari_vae_repair_starter"
 
 
@@ -70,7 +70,7 @@ def load_starter() -> Starter:
 
 def general_model(network: HierarchicalVAE, training: dict[str, Any], calibration: Calibration | None) -> Model:
     """The restorer as a model of any image."""
-    return Model(network, Settings(network=network.network), None, (), (), training, calibration)
+    return Model(network, Settings(model=STARTER, network=network.network), None, (), (), training, calibration)
 
 
 def pack_starter(starter: Starter) -> bytes:
