@@ -65,3 +65,20 @@ def test_all_planes_of_a_stack_are_shown_alike(photo: NDArray[np.float32]) -> No
     found = conditioned(stack, make_settings())
     assert len(found.views) == 3
     assert found.views[0] == found.views[1] == found.views[2]
+
+
+def test_where_nothing_can_be_measured_nothing_is_told() -> None:
+    found = conditioned(np.random.default_rng(0).normal(100, 10, (9, 40)), make_settings())
+    assert [noise.source for noise in found.noise] == ["estimated"]
+    found = conditioned(np.random.default_rng(0).normal(100, 10, (9, 12)), make_settings())
+    assert [noise.source for noise in found.noise] == ["assumed"]
+    assert [view.told for view in found.views] == [None]
+
+
+def test_single_photons_are_noise_and_no_saturation() -> None:
+    counts = np.random.default_rng(0).poisson(0.7, (128, 128)).astype(np.float32)
+    found = conditioned(counts, make_settings())
+    assert found.noise[0].source == "estimated"
+    (scale, _), read = found.domains[0].affine or (0.0, 0.0), found.noise[0]
+    values = (counts - counts.min()) * 0 + 0.7 / scale
+    assert float(np.sqrt(read.variance(values)).mean()) * scale == pytest.approx(np.sqrt(0.7), rel=0.4)

@@ -214,3 +214,4 @@ def test_settings_cannot_be_changed_in_place() -> None:
 def test_what_only_training_can_follow_means_training_unless_a_model_is_named(changes: dict[str, object]) -> None:
     assert make_settings(None, **changes).model == "scratch"
     assert make_settings(None, model="starter", **changes).model == "starter"
+    assert Settings.model_validate(changes).model == "scratch"

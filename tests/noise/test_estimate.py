@@ -26,7 +26,7 @@ def as_planes(image: np.ndarray) -> np.ndarray:
 
 def test_quiet_quantile_of_white_noise() -> None:
     noise = as_planes(np.random.default_rng(0).standard_normal((2048, 2048)))
-    _, variance = estimate._block_statistics(noise, undamaged(noise), estimate._LAPLACIAN)
+    _, variance = estimate._block_statistics(noise, undamaged(noise), estimate._LAPLACIAN, estimate.saturated)
     assert np.quantile(variance, estimate.QUIET_SHARE) == pytest.approx(estimate.QUIET_QUANTILE, rel=0.005)
 
 

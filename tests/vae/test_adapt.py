@@ -14,6 +14,7 @@ from napari_vae_repair.vae import adapt as adapting
 from napari_vae_repair.vae.adapt import Seen, adapt, can_adapt
 from napari_vae_repair.vae.device import choose_device
 from napari_vae_repair.vae.model import HierarchicalVAE
+from napari_vae_repair.vae.patches import PatchSource
 from napari_vae_repair.vae.predict import View
 from napari_vae_repair.vae.record import Losses, Model, ValueRange
 from napari_vae_repair.vae.starter import general_model
@@ -103,3 +104,13 @@ def test_a_loss_that_is_not_finite_is_told(general: Model, seen: Seen) -> None:
     planes = seen.planes * np.float32(1e30)
     with pytest.raises(TrainingError, match="adapting"):
         run(general, Seen(planes, seen.damaged, seen.views))
+
+
+def test_turned_patches_are_told_the_correlation_along_their_own_axes(seen: Seen) -> None:
+    views = [View(ValueRange(-1.0, 1.0), (STD, 0.6, 0.1))]
+    source = PatchSource(seen.planes, seen.damaged, np.zeros(1, np.int64), patch_px=32, stride=4, held_out=0.1, seed=0)
+    batch = source.training(16)
+    assert 0 < batch.turned.sum() < 16
+    told = adapting._to_device(batch, views, CPU).told.numpy()
+    np.testing.assert_allclose(told[batch.turned], [[STD, 0.1, 0.6]] * batch.turned.sum(), rtol=1e-6)
+    np.testing.assert_allclose(told[~batch.turned], [[STD, 0.6, 0.1]] * (~batch.turned).sum(), rtol=1e-6)

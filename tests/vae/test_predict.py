@@ -95,7 +95,7 @@ def test_encode_gives_a_feature_map_for_each_level(noisy: np.ndarray, model: Mod
     assert fine.shape == (1, 4, 49, 38)
     assert coarse.shape == (1, 4, 25, 19)
     stack = encode(np.stack([noisy, noisy[::-1]]), model, axes="ZYX")
-    assert np.allclose(stack[0][:1], fine, atol=2e-3)
+    assert np.allclose(stack[0][:1], fine, atol=1e-2)  # 16-bit arithmetic, where the processor has it
 
 
 def test_odd_sizes_keep_their_shape(model: Model, tiny: Settings) -> None:
