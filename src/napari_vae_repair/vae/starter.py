@@ -20,7 +20,7 @@ from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.record import Model
 
 FILE = "starter.safetensors"
-SHA256 = "c4ad383a87fcc6d4e3148c2fc6e66f0f0f594804c06fbd125cc2f5601213cef3"
+SHA256 = "eaeb2b0f1f333becfa2e2efca7d010ff883b5434db4d9fd1893f647cb584c115"
 METADATA = "napari_vae_repair_starter"
 
 
