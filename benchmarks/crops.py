@@ -68,7 +68,7 @@ def main() -> None:
 
 def judged(crop: NDArray[Any]) -> dict[str, Any]:
     """Whether all is finite; variance over that of a blurred crop; difference between tiles and whole."""
-    restored = restore(crop, tile_px=4096).restored.astype(np.float64)
+    restored = restore(crop, axes="YXS"[: crop.ndim], tile_px=4096).restored.astype(np.float64)
     values = crop.astype(np.float64)
     sigma = (4, 4, 0)[: crop.ndim]
     expected = gaussian_filter(values, sigma).var()
@@ -76,7 +76,7 @@ def judged(crop: NDArray[Any]) -> dict[str, Any]:
     detail = 1.0 if expected < (1e-3 * span) ** 2 else float(restored.var() / expected)
     seam = 0.0
     if min(crop.shape[:2]) > TILE_PX:
-        tiled = restore(crop, tile_px=TILE_PX).restored
+        tiled = restore(crop, axes="YXS"[: crop.ndim], tile_px=TILE_PX).restored
         seam = float(np.abs(tiled - restored).max()) / span
     return {"finite": bool(np.isfinite(restored).all()), "detail": round(detail, 3), "seam": float(f"{seam:.2g}")}
 
