@@ -36,9 +36,9 @@ def main(arguments: list[str] | None = None) -> None:
     modules: dict[str, nn.Module] = {"restorer": restorer, "noise": inspector.noise, "damage": inspector.damage}
     runs = {part: getattr(options, part) for part in PARTS}
     training: dict[str, Any] = {}
+    header, weights = starter.unpack_starter(FILE.read_bytes()) if None in runs.values() else ({}, {})
     for part, run in runs.items():
         if run is None:
-            header, weights = starter.unpack_starter(FILE.read_bytes())
             modules[part].load_state_dict({name: tensor.float() for name, tensor in weights[part].items()})
             training[part] = header["training"][part]
             continue
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.calibration is not None:
         calibration = Calibration.from_dict(json.loads(options.calibration.read_text()))
     elif runs["restorer"] is None:
-        calibration = Calibration.from_dict(starter.unpack_starter(FILE.read_bytes())[0]["calibration"])
+        calibration = Calibration.from_dict(header["calibration"])
     else:
         calibration = NONE_YET
     model = general_model(restorer, training, calibration)

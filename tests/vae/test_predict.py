@@ -90,12 +90,15 @@ def test_a_model_is_not_changed_by_using_it(noisy: np.ndarray, model: Model) -> 
     assert not any(module._forward_pre_hooks for module in model.network.modules())
 
 
-def test_encode_gives_a_feature_map_for_each_level(noisy: np.ndarray, model: Model) -> None:
+def test_encode_gives_a_feature_map_for_each_level(
+    noisy: np.ndarray, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_vae_repair.vae.device._cpu_autocast", lambda: None)  # 16 bits differ by more
     fine, coarse = encode(noisy, model)
     assert fine.shape == (1, 4, 49, 38)
     assert coarse.shape == (1, 4, 25, 19)
     stack = encode(np.stack([noisy, noisy[::-1]]), model, axes="ZYX")
-    assert np.allclose(stack[0][:1], fine, atol=1e-2)  # 16-bit arithmetic, where the processor has it
+    assert np.allclose(stack[0][:1], fine, atol=2e-3)
 
 
 def test_odd_sizes_keep_their_shape(model: Model, tiny: Settings) -> None:
