@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from napari_vae_repair.conditioning import Conditioned, condition
 from napari_vae_repair.errors import SettingsError
+from napari_vae_repair.image.opponent import from_opponent, to_opponent
 from napari_vae_repair.preparation import prepare
 from napari_vae_repair.settings import GivenNoise, Settings, make_settings
 from napari_vae_repair.vae.device import choose_device
@@ -65,6 +67,20 @@ def test_all_planes_of_a_stack_are_shown_alike(photo: NDArray[np.float32]) -> No
     found = conditioned(stack, make_settings())
     assert len(found.views) == 3
     assert found.views[0] == found.views[1] == found.views[2]
+
+
+def test_each_opponent_colour_is_told_how_its_own_noise_is_shared(photo: NDArray[np.float32]) -> None:
+    colours = to_opponent(np.repeat(photo[None, None], 3, axis=1).astype(np.float32))
+    noise = np.random.default_rng(0).normal(0, 150, colours.shape)
+    noise[:, 1:] = 2 * gaussian_filter(noise[:, 1:], (0, 0, 0.8, 0.8))  # as cameras interpolate their colours
+    planes = from_opponent((colours + noise).astype(np.float32))
+    nothing = np.zeros(planes[:, 0].shape, dtype=bool)
+    chains, prepared = prepare(planes, nothing, 1, make_settings().steps)
+    found = condition(prepared, nothing, chains, make_settings(), load_starter().inspector.noise, CPU)
+    told = [view.told or (0.0, 0.0, 0.0) for view in found.views]
+    assert max(told[0][1:]) < 0.25
+    assert told[1][1] == pytest.approx(0.67, abs=0.15)
+    assert told[2][1] == pytest.approx(0.67, abs=0.15)
 
 
 def test_where_nothing_can_be_measured_nothing_is_told() -> None:

@@ -95,7 +95,13 @@ def condition(
         if noise.gain > 0 and not stabilised:
             step = Stabilise(gain=noise.gain, read_noise=noise.read_noise, offset=noise.offset)
             chain, values = extend_chain(domain, values, lost, step)
-        views += _views(to_opponent(values), lost, noise, settings, stabilised=chain is not domain)
+        colours = to_opponent(values)
+        if isinstance(settings.noise, GivenNoise) or colours.shape[1] == 1:
+            shared = [noise.correlation] * colours.shape[1]
+        else:  # cameras blur their colours more than their brightness
+            looks = [see_noise(branch, colours[:, [colour]], lost, device) for colour in range(colours.shape[1])]
+            shared = [noise.correlation if seen is None else seen.correlation for seen in looks]
+        views += _views(colours, lost, noise, shared, settings, stabilised=chain is not domain)
         chains.append(chain)
         planes.append(values)
         models.append(noise)
@@ -109,15 +115,26 @@ def _look(planes: Planes, damaged: Damaged, branch: NoiseBranch, device: Device)
     return graded(stripes(noise, planes, damaged), planes, damaged, seen)
 
 
-def _views(planes: Planes, damaged: Damaged, noise: NoiseModel, settings: Settings, *, stabilised: bool) -> list[View]:
-    """For each plane and opponent colour; all planes of a colour are shown alike: a stack does not flicker then."""
+def _views(
+    planes: Planes,
+    damaged: Damaged,
+    noise: NoiseModel,
+    shared: list[tuple[float, float]],
+    settings: Settings,
+    *,
+    stabilised: bool,
+) -> list[View]:
+    """For each plane and opponent colour; all planes of a colour are shown alike: a stack does not flicker then.
+
+    `shared` is the correlation of the noise of neighbours in each opponent colour.
+    """
     given = isinstance(settings.noise, GivenNoise)
     colours = []
-    for colour in range(planes.shape[1]):
+    for colour, correlation in enumerate(shared):
         part = planes[:, colour : colour + 1]
         sample = measured_sample(part, damaged)
         value_range = ValueRange.of_sample(sample)
-        found = noise if given else estimate_noise(part, damaged, noise.correlation)
+        found = noise if given else estimate_noise(part, damaged, correlation)
         if found.source == "assumed":
             colours.append(View(value_range))  # better blind than told that there is no noise
             continue
@@ -127,5 +144,5 @@ def _views(planes: Planes, damaged: Damaged, noise: NoiseModel, settings: Settin
             # its variance is 1; more shows that the gain was too low, less only that dark parts are quieter than a
             # normal distribution lets them be
             std = 1.0 if given else max(std, 1.0)
-        colours.append(View(value_range, (std * value_range.scale, *noise.correlation)))
+        colours.append(View(value_range, (std * value_range.scale, *correlation)))
     return colours * len(planes)

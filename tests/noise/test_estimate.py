@@ -24,10 +24,17 @@ def as_planes(image: np.ndarray) -> np.ndarray:
     return image.astype(np.float32)[None, None]
 
 
-def test_quiet_quantile_of_white_noise() -> None:
-    noise = as_planes(np.random.default_rng(0).standard_normal((2048, 2048)))
-    _, variance = estimate._block_statistics(noise, undamaged(noise), estimate._LAPLACIAN, estimate.saturated)
-    assert np.quantile(variance, estimate.QUIET_SHARE) == pytest.approx(estimate.QUIET_QUANTILE, rel=0.005)
+@pytest.mark.parametrize("width", [0.3, 0.6, 0.9])
+def test_what_is_left_of_noise_in_quiet_blocks(width: float) -> None:
+    noise = np.random.default_rng(0).standard_normal((2048, 2048)).astype(np.float32)
+    noise = gaussian_filter(noise, (width, 0.3), mode="wrap")
+    noise /= noise.std()
+    correlation = tuple(float((noise * np.roll(noise, 1, axis)).mean()) for axis in (0, 1))
+    expected = estimate._HighPass.of(correlation)
+    planes = as_planes(noise)
+    _, variance = estimate._block_statistics(planes, undamaged(planes), expected.kernel, estimate.saturated)
+    assert variance.mean() == pytest.approx(expected.seen, rel=0.02)
+    assert np.quantile(variance, estimate.QUIET_SHARE) / variance.mean() == pytest.approx(expected.quiet, rel=0.01)
 
 
 @pytest.mark.parametrize("std", [0.04, 0.1, 0.2])

@@ -9,11 +9,13 @@ come from elsewhere (`vae.inspection`). Taken for white, noise with a correlatio
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import convolve
 from scipy.optimize import nnls
+from scipy.stats import chi2
 
 from napari_vae_repair.image.measured import measured_sample
 from napari_vae_repair.noise.record import NoiseModel
@@ -23,15 +25,53 @@ FEWEST_BLOCKS = 4
 BINS = 16
 MAX_PIXELS = 4_000_000
 QUIET_SHARE = 0.3  # quantile of the block variances of one brightness that is taken for noise alone
-# That quantile for white noise of variance 1, measured on 65 536 blocks (tests/noise/test_estimate.py)
-QUIET_QUANTILE = 0.806
 SHARED = 0.15  # correlation of neighbours from which on pixels further apart are compared
 # so far: on held-out scenes with broad noise, 2, 3 and 4 pixels missed its strength by 19, 12 and 15 %
 SPACING = 3
 SMALLEST_NOISE = 1e-3  # of the range of the values: an image without noise still gets a finite likelihood
-_LAPLACIAN = (
-    np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32) / 6
-)  # Immerkaer 1996: unit gain for white noise
+_TAPS = (1, -2, 1)  # along each axis (Immerkaer 1996)
+
+
+@dataclass(frozen=True, slots=True)
+class _HighPass:
+    """A filter that texture hardly passes, and what becomes of the noise in it.
+
+    Attributes
+    ----------
+    kernel : ndarray of float32
+        Of unit gain for white noise.
+    seen : float
+        Variance that it leaves of noise of variance 1.
+    quiet : float
+        The `QUIET_SHARE` quantile, over blocks, of that variance: the mean square of values that depend on each other
+        is spread like a chi-squared distribution of fewer degrees of freedom.
+    """
+
+    kernel: NDArray[np.float32]
+    seen: float
+    quiet: float
+
+    @classmethod
+    def of(cls, correlation: tuple[float, float]) -> _HighPass:
+        """With gaps between its taps where neighbours share much of their noise."""
+        spacing = 1 if max(correlation) < SHARED else SPACING
+        side = 2 * spacing + 1
+        kernel = np.zeros((side, side), dtype=np.float32)
+        kernel[::spacing, ::spacing] = np.outer(_TAPS, _TAPS) / 6
+        y, x = (_covariance(max(along, 0.0), spacing) for along in correlation)
+        # the mean square of a block has twice the mean of this over all its pairs of pixels as its variance
+        shared = [((along / along[0]) ** 2 * _PAIRS).sum() / BLOCK_PX**2 for along in (y, x)]
+        freedom = 1 / (shared[0] * shared[1])
+        return cls(kernel, float(y[0] * x[0] / 36), float(chi2.ppf(QUIET_SHARE, freedom) / freedom))
+
+
+_PAIRS = np.array([BLOCK_PX, *range(2 * (BLOCK_PX - 1), 0, -2)])  # along a row of a block, 0, 1, ... pixels apart
+
+
+def _covariance(correlation: float, spacing: int) -> NDArray[np.float64]:
+    """Along one axis, of filtered noise 0 to `BLOCK_PX` - 1 pixels apart."""
+    lag = np.arange(BLOCK_PX)[:, None, None] + spacing * np.subtract.outer(np.arange(3), np.arange(3))
+    return np.asarray(np.einsum("i,j,dij->d", _TAPS, _TAPS, correlation ** (lag.astype(np.float64) ** 2)))
 
 
 def estimate_noise(
@@ -58,39 +98,21 @@ def estimate_noise(
     -----
     Fails on texture without any flat region.
     """
-    kernel = _high_pass(correlation)
-    mean, variance = _block_statistics(planes, damaged, kernel, saturated)
+    high_pass = _HighPass.of(correlation)
+    mean, variance = _block_statistics(planes, damaged, high_pass.kernel, saturated)
     if mean.size < FEWEST_BLOCKS:  # single photons: most values are the smallest, and measured all the same
-        mean, variance = _block_statistics(planes, damaged, kernel, _damaged_alone)
-    variance /= _seen_share(kernel, correlation)
+        mean, variance = _block_statistics(planes, damaged, high_pass.kernel, _damaged_alone)
+    variance /= high_pass.seen
     low, high = np.percentile(measured_sample(planes, damaged), [0.5, 99.5])
     floor = SMALLEST_NOISE * max(float(high - low), float(np.finfo(np.float32).eps) * max(abs(low), abs(high), 1.0))
     if mean.size < FEWEST_BLOCKS:
         return NoiseModel(0.0, floor, source="assumed", correlation=correlation)
-    levels, noise = _quiet_variance(mean, variance)
+    levels, noise = _quiet_variance(mean, variance, high_pass.quiet)
     offset = float(levels[0])
     gain, at_offset = _fit_line(levels - offset, noise)
     if gain * float(levels[-1] - offset) < 0.25 * at_offset:
         gain, at_offset = 0.0, float(np.median(noise))
     return NoiseModel(gain, float(np.sqrt(max(at_offset, floor**2))), offset, correlation=correlation)
-
-
-def _high_pass(correlation: tuple[float, float]) -> NDArray[np.float32]:
-    """Immerkaer's, with gaps between its taps where neighbours share much of their noise."""
-    if max(correlation) < SHARED:
-        return np.asarray(_LAPLACIAN, dtype=np.float32)
-    spaced = np.zeros((2 * SPACING + 1, 2 * SPACING + 1), dtype=np.float32)
-    spaced[::SPACING, ::SPACING] = _LAPLACIAN
-    return spaced
-
-
-def _seen_share(kernel: NDArray[np.float32], correlation: tuple[float, float]) -> float:
-    """Variance after the filter of noise of variance 1 and that correlation."""
-    rows, columns = np.nonzero(kernel)
-    taps = kernel[rows, columns].astype(np.float64)
-    y, x = (np.subtract.outer(along, along).astype(np.float64) ** 2 for along in (rows, columns))
-    shared = max(correlation[0], 0.0) ** y * max(correlation[1], 0.0) ** x
-    return float(taps @ shared @ taps)
 
 
 def _block_statistics(
@@ -149,13 +171,13 @@ def _damaged_alone(values: NDArray[np.float32], damaged: NDArray[np.bool_]) -> N
 
 
 def _quiet_variance(
-    mean: NDArray[np.float64], variance: NDArray[np.float64]
+    mean: NDArray[np.float64], variance: NDArray[np.float64], quantile: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """For up to `BINS` levels of brightness: the mean and the noise variance of its quiet blocks."""
     order = np.argsort(mean)
     parts = np.array_split(order, min(BINS, max(1, len(order) // 16)))
     levels = np.array([mean[part].mean() for part in parts])
-    quiet = np.array([np.quantile(variance[part], QUIET_SHARE) for part in parts]) / QUIET_QUANTILE
+    quiet = np.array([np.quantile(variance[part], QUIET_SHARE) for part in parts]) / quantile
     return levels, quiet
 
 
