@@ -16,10 +16,12 @@ from napari_vae_repair.image.anscombe import anscombe, inverse_anscombe
 from napari_vae_repair.image.measured import fill_damage
 from training.corruptions import Corrupted, Corruption, Plane, Rng, corrupt, draw_corruption
 from training.damage import VISIBLE, damage_mask, overlay
+from training.procedural import weave
 from training.scenes import PROCEDURAL, Scenes, load_scenes, with_procedural
 
 PROCEDURAL_SHARE, PHOTO_SHARE = 0.17, 0.55  # the rest are micrographs
-MASKS = 600
+MASKS, WEAVES = 600, 400
+WOVEN_SHARE = 0.15  # of scenes with cloth over them
 STABILISED_SHARE = 0.85  # of patches with signal-dependent noise
 TOLD_SHARE = 0.88
 MISTOLD = 0.15  # standard deviation of the logarithm of what is told, and of what stabilises
@@ -106,6 +108,7 @@ class BatchSource:
         self._scenes, self._batch_size, self._patch_px, self._mix = scenes, batch_size, patch_px, mix
         self._rng = np.random.default_rng(seed)
         self._masks = [damage_mask(self._rng, patch_px) for _ in range(MASKS)]
+        self._weaves = [weave(self._rng, scenes.patches.shape[1]) for _ in range(WEAVES)]
         names = scenes.source
         groups = [np.char.startswith(names, "photo/"), names == PROCEDURAL]
         groups.append(~groups[0] & ~groups[1])
@@ -173,8 +176,18 @@ class BatchSource:
         corners = rng.integers(0, scene.shape[0] - side + 1, (2, 2))
         contrast = [scene[y : y + side, x : x + side].std() for y, x in corners]
         y, x = corners[int(np.argmax(contrast)) if rng.random() < 0.6 else 0]
-        whole = _varied(scene.astype(np.float32) / 255, rng)
+        whole = scene.astype(np.float32) / 255
+        if rng.random() < WOVEN_SHARE:
+            whole = _woven(whole, self._weaves[rng.integers(WEAVES)], rng)
+        whole = _varied(whole, rng)
         return whole, np.ascontiguousarray(whole[y : y + side, x : x + side])
+
+
+def _woven(scene: Plane, cloth: Plane, rng: Rng) -> Plane:
+    """The scene printed on cloth, which is never seen the same way twice."""
+    cloth = np.rot90(cloth, rng.integers(4))
+    strength = np.exp(rng.uniform(np.log(0.03), np.log(0.35)))
+    return scene * (1 - strength) + strength * 0.5 * (1 + cloth)
 
 
 def _varied(scene: Plane, rng: Rng) -> Plane:

@@ -56,6 +56,16 @@ def colour_scene(rng: Rng, side: int) -> Scene:
     return np.stack([_within_one(plane) for plane in _leaves(rng, side, channels=3)])
 
 
+def weave(rng: Rng, side: int) -> Scene:
+    """Cloth to lay over a scene: one or two fine waves along folds, ``(side, side)`` within -1 to 1, 0 outside."""
+    waves = _waves(rng, side, folds=rng.uniform(10, 30), bent=8, counts=(1, 3), periods=(2.5, 12), bars=0)
+    sharp = rng.uniform(0.5, 3)  # from threads like sines to threads like bars
+    threads = gaussian_filter(np.tanh(sharp * waves), rng.choice([0.0, 0.4]))
+    window = gaussian_filter(rng.standard_normal((side, side)).astype(np.float32), rng.uniform(8, 30))
+    window = window / window.std() + rng.normal(0.3, 0.5)
+    return np.asarray(threads * np.clip(window * rng.uniform(1, 6), 0, 1), dtype=np.float32)
+
+
 # ---- the kinds ---------------------------------------------------------------------------------
 
 
@@ -167,15 +177,7 @@ def _membranes(rng: Rng, side: int) -> Scene:
 
 def _gratings(rng: Rng, side: int) -> Scene:
     """Waves and chequers of one or more periods, warped a little."""
-    rows, columns = np.mgrid[:side, :side].astype(np.float32)
-    bend = gaussian_filter(rng.standard_normal((2, side, side)).astype(np.float32), (0, 12, 12))
-    bend *= rng.uniform(0, 5) / bend.std()
-    out = np.zeros((side, side), dtype=np.float32)
-    for _ in range(int(rng.integers(1, 4))):
-        angle, period = rng.uniform(0, np.pi), np.exp(rng.uniform(np.log(2.5), np.log(40)))
-        phase = 2 * np.pi * ((rows + bend[0]) * np.sin(angle) + (columns + bend[1]) * np.cos(angle)) / period
-        wave = np.sin(phase + rng.uniform(0, 6))
-        out += np.sign(wave) if rng.random() < 0.3 else wave
+    out = _waves(rng, side, folds=12, bent=5, counts=(1, 4), periods=(2.5, 40), bars=0.3)
     window = gaussian_filter(rng.standard_normal((side, side)).astype(np.float32), rng.uniform(5, 25))
     return np.where(window > rng.normal(0, 0.5) * window.std(), out, rng.uniform(-1, 1)).astype(np.float32)
 
@@ -218,6 +220,28 @@ IN_TURN += ("dead_leaves", "gratings", "dead_leaves", "text", "dead_leaves", "de
 
 
 # ---- what they share ---------------------------------------------------------------------------
+
+
+def _waves(
+    rng: Rng,
+    side: int,
+    folds: float,
+    bent: float,
+    counts: tuple[int, int],
+    periods: tuple[float, float],
+    bars: float,
+) -> Scene:
+    """The sum of some waves; `folds` pixels wide, up to `bent` pixels deep; `bars` is the share of square ones."""
+    rows, columns = np.mgrid[:side, :side].astype(np.float32)
+    bend = gaussian_filter(rng.standard_normal((2, side, side)).astype(np.float32), (0, folds, folds))
+    bend *= rng.uniform(0, bent) / bend.std()
+    out = np.zeros((side, side), dtype=np.float32)
+    for _ in range(int(rng.integers(*counts))):
+        angle, period = rng.uniform(0, np.pi), np.exp(rng.uniform(*np.log(periods)))
+        phase = 2 * np.pi * ((rows + bend[0]) * np.sin(angle) + (columns + bend[1]) * np.cos(angle)) / period
+        wave = np.sin(phase + rng.uniform(0, 6))
+        out += np.sign(wave) if rng.random() < bars else wave
+    return out
 
 
 def _seen(rng: Rng, out: Scene, blur: tuple[float, float]) -> Scene:

@@ -10,13 +10,14 @@ import pytest
 
 from training import batches
 from training.batches import DAMAGED, NOISY, RESTORING, Batch, BatchSource
-from training.procedural import KINDS, colour_scene, procedural_scenes, scene
+from training.procedural import KINDS, colour_scene, procedural_scenes, scene, weave
 from training.scenes import PROCEDURAL, Scenes, load_scenes, with_procedural
 
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "MASKS", 8)
+    monkeypatch.setattr(batches, "WEAVES", 8)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -38,6 +39,14 @@ def test_colours_share_edges_not_values() -> None:
 
 def test_a_scene_depends_on_its_own_seed_alone() -> None:
     np.testing.assert_array_equal(procedural_scenes(3, 64, 5)[:2], procedural_scenes(2, 64, 5))
+
+
+def test_cloth_lies_within_its_bounds_over_a_part_of_the_scene() -> None:
+    cloths = [weave(np.random.default_rng(seed), 64) for seed in range(20)]
+    assert all(np.abs(cloth).max() <= 1 for cloth in cloths)
+    covered = [float((cloth != 0).mean()) for cloth in cloths]
+    assert 0.3 < np.mean(covered) < 0.95
+    assert np.mean([cloth.std() for cloth in cloths]) > 0.2
 
 
 def test_procedural_scenes_are_drawn_once(tmp_path: Path) -> None:
