@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from training.scenes import load_scenes
 from training.train import HELD_OUT
 
 SAMPLES, BINS = 16, 20
+FEWEST_PIXELS = 50  # of a scene within a bin
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -38,18 +40,35 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--scenes", type=int, default=120)
     parser.add_argument("--out", type=Path, default=Path("runs/calibration.json"))
     options = parser.parse_args(arguments)
-    spread, error = measure(options.clean, options.scenes)
-    found = fit(spread, error)
-    before, after = (coverage(std, error) for std in (spread, found.calibrated(spread, 1.0)))
+    scenes = measure(options.clean, options.scenes)
+    found = fit(scenes)
+    before = coverage(scenes)
+    after = coverage([Scene(found.calibrated(scene.spread, 1.0), scene.error) for scene in scenes])
     options.out.write_text(json.dumps(found.to_dict() | {"scenes": options.scenes, "before": before, "after": after}))
-    print(f"within 90 % intervals: {100 * before:.1f} % before, {100 * after:.1f} % after; {options.out}")
+    print(
+        f"within 90 % intervals: {100 * before:.1f} % before, {100 * after:.1f} % after (median scene); {options.out}"
+    )
 
 
-def measure(clean: Path, scenes: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Spread of samples and absolute error of one pass, both over the noise, of pixels of held-out scenes."""
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Pixels of a scene, in standard deviations of its noise.
+
+    Attributes
+    ----------
+    spread, error : ndarray of float32
+        ``(N,)``: standard deviation of the samples, absolute error of one pass.
+    """
+
+    spread: NDArray[np.float32]
+    error: NDArray[np.float32]
+
+
+def measure(clean: Path, scenes: int) -> list[Scene]:
+    """Held-out scenes, corrupted and restored."""
     pool = load_scenes(clean).only(HELD_OUT)
     model = replace(load_starter().model, calibration=None)
-    rng, spread, error = np.random.default_rng(2024), [], []
+    rng, out = np.random.default_rng(2024), []
     for index in rng.choice(len(pool.patches), scenes, replace=False):
         scene = pool.patches[index].astype(np.float32) / 255
         corruption = replace(draw_corruption(rng, scene), rows=0.0, columns=0.0, impulses=0.0)
@@ -63,9 +82,9 @@ def measure(clean: Path, scenes: int) -> tuple[NDArray[np.float32], NDArray[np.f
         if noise_std is None:
             continue
         every = np.s_[::3, ::3]
-        spread.append((result.std / noise_std)[every].ravel())
-        error.append((np.abs(result.restored - scene) / noise_std)[every].ravel())
-    return np.concatenate(spread).astype(np.float32), np.concatenate(error).astype(np.float32)
+        spread, error = result.std / noise_std, np.abs(result.restored - scene) / noise_std
+        out.append(Scene(spread[every].ravel().astype(np.float32), error[every].ravel().astype(np.float32)))
+    return out
 
 
 def _noise_std(noisy: NDArray[np.float32], result: Restoration, model: Model) -> NDArray[np.float64] | None:
@@ -83,22 +102,34 @@ def _noise_std(noisy: NDArray[np.float32], result: Restoration, model: Model) ->
     return np.full(noisy.shape, told * affine[0])
 
 
-def fit(spread: NDArray[np.float32], error: NDArray[np.float32]) -> Calibration:
-    """A monotone map of quantiles."""
-    parts = np.array_split(np.argsort(spread), BINS)
-    knots = np.array([np.median(spread[part]) for part in parts], dtype=np.float64)
-    reached = np.array([np.quantile(error[part], 0.9) for part in parts], dtype=np.float64) / NORMAL_90
-    monotone = isotonic_regression(np.maximum(reached, 1e-4)).x
-    keep = np.concatenate([[True], np.diff(knots) > 0]) & (knots > 0)
-    found = Calibration(tuple(map(float, knots[keep])), tuple(map(float, monotone[keep])))
-    # where the quantiles had to be made monotone, their mean holds more than 90 %
-    held = np.quantile(error / np.maximum(found.calibrated(spread, 1.0), 1e-6), 0.9) / NORMAL_90
-    return Calibration(found.spread, tuple(value * float(held) for value in found.error))
+def fit(scenes: list[Scene]) -> Calibration:
+    """A monotone map that suits the median scene.
+
+    Quantiles of all pixels together would follow the few scenes whose noise was misjudged, and make the intervals of
+    all others too wide.
+    """
+    spread = np.concatenate([scene.spread for scene in scenes])
+    knots = np.unique(np.quantile(spread[spread > 0], (np.arange(BINS) + 0.5) / BINS).astype(np.float64))
+    edges = np.concatenate([[0], np.sqrt(knots[1:] * knots[:-1]), [np.inf]])
+    reached = np.array([_median_quantile(scenes, low, high) for low, high in pairwise(edges)]) / NORMAL_90
+    known = np.isfinite(reached)
+    monotone = isotonic_regression(np.maximum(reached[known], 1e-4)).x
+    found = Calibration(tuple(map(float, knots[known])), tuple(map(float, monotone)))
+    # where the quantiles had to be made monotone, their mean does not hold 90 % of the median scene
+    held = [np.quantile(s.error / np.maximum(found.calibrated(s.spread, 1.0), 1e-6), 0.9) for s in scenes]
+    return Calibration(found.spread, tuple(value * float(np.median(held)) / NORMAL_90 for value in found.error))
 
 
-def coverage(std: NDArray[np.float32], error: NDArray[np.float32]) -> float:
-    """Share of pixels whose error lies within their 90 % interval."""
-    return float((error <= NORMAL_90 * std).mean())
+def _median_quantile(scenes: list[Scene], low: float, high: float) -> float:
+    """Of the errors of pixels within these spreads, 90 % are below it in the median scene; nan where none has them."""
+    chosen = [scene.error[(scene.spread >= low) & (scene.spread < high)] for scene in scenes]
+    quantiles = [np.quantile(errors, 0.9) for errors in chosen if len(errors) >= FEWEST_PIXELS]
+    return float(np.median(quantiles)) if quantiles else float("nan")
+
+
+def coverage(scenes: list[Scene]) -> float:
+    """Share of pixels of the median scene whose error lies within their 90 % interval."""
+    return float(np.median([(scene.error <= NORMAL_90 * scene.spread).mean() for scene in scenes]))
 
 
 if __name__ == "__main__":
