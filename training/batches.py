@@ -26,6 +26,7 @@ STABILISED_SHARE = 0.85  # of patches with signal-dependent noise
 TOLD_SHARE = 0.88
 MISTOLD = 0.15  # standard deviation of the logarithm of what is told, and of what stabilises
 MISTOLD_CORRELATED = 0.3  # more for noise whose neighbours share all of it; estimates are mostly too low there
+MARKED_QUIET = 0.5  # as scanned photos are
 VISIBLE_CHANGE = 0.1  # of the patch's range, from which on damage counts as visible
 _COARSE = 4  # every so many pixels of the scene decide its range
 
@@ -41,10 +42,10 @@ class Mix:
     unmarked : float
         Share over which dirt, lint, scratches or stains lie that nothing marks.
     quiet : float
-        Share with hardly any noise.
+        Share with hardly any noise; of the marked ones `MARKED_QUIET`.
     """
 
-    marked: float = 0.15
+    marked: float = 0.25
     unmarked: float = 0.02
     quiet: float = 0.0
 
@@ -129,7 +130,9 @@ class BatchSource:
     def _patch(self) -> tuple[Any, ...]:
         rng = self._rng
         whole, clean = self._clean()
-        corruption = draw_corruption(rng, whole, quiet=bool(rng.random() < self._mix.quiet))
+        damage = rng.random()
+        quiet = MARKED_QUIET if damage < self._mix.marked else self._mix.quiet
+        corruption = draw_corruption(rng, whole, quiet=bool(rng.random() < quiet))
         if np.isfinite(corruption.white):
             whole, clean = np.minimum(whole, corruption.white), np.minimum(clean, corruption.white)
         seen = corrupt(clean, corruption, rng)
@@ -138,7 +141,7 @@ class BatchSource:
         span_of = np.clip(span_of, corruption.black, corruption.white)
         if corruption.gain > 0 and not corruption.impulses and rng.random() < STABILISED_SHARE:
             clean, seen, span_of = _stabilised(clean, seen, span_of, corruption, rng)
-        noisy, masked, unmarked, unseen = self._damaged(seen)
+        noisy, masked, unmarked, unseen = self._damaged(seen, damage)
         scale, offset = _to_network_units(span_of, rng)
         std, neighbours = seen.std * scale, np.array(corruption.neighbours, dtype=np.float32)
         planes = (noisy * scale + offset, clean * scale + offset, std)
@@ -147,10 +150,11 @@ class BatchSource:
         marks = (masked[None], counted[None], unmarked[None], unseen[None])
         return (*(p[None] for p in planes), neighbours, *marks, told)
 
-    def _damaged(self, seen: Corrupted) -> tuple[Plane, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    def _damaged(
+        self, seen: Corrupted, drawn: float
+    ) -> tuple[Plane, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
         """The noisy patch with damage, what of it is marked, what is not, and what cannot be seen either."""
         rng, noisy, nothing = self._rng, seen.noisy, np.zeros(seen.noisy.shape, dtype=bool)
-        drawn = rng.random()
         if drawn < self._mix.marked:
             masked = self._masks[rng.integers(MASKS)]
             noisy = noisy.copy()

@@ -16,7 +16,7 @@ from training.batches import Batch
 # The squared error that a good denoiser reaches (network units), a * std ** power, for validation and to begin with
 REACHED, REACHED_POWER, REACHED_FLOOR = 0.024, 1.1, 5e-4
 CORRELATED_FACTOR = 3.0  # correlated noise leaves so many times more, for a correlation of 1
-DAMAGE_REACHED = 0.05
+DAMAGE_REACHED = 0.01
 LEVELS, CORRELATIONS = 12, 3  # of noise, between which errors are balanced
 FORGETTING = 0.02  # of what was reached before, at each patch
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from skimage import color, data, exposure, filters
 
 from napari_vae_repair.errors import InputError, ModelFileError, SettingsError
+from napari_vae_repair.image.measured import fill_damage
 from napari_vae_repair.image.preprocess import FittedChain, fit_chain
 from napari_vae_repair.settings import (
     PRESETS,
@@ -242,7 +243,8 @@ def test_statistics_are_those_of_the_measured_pixels_alone(text: str) -> None:
     assert chain == cropped
 
 
-def test_filled_pixels_do_not_widen_the_range_behind_a_filter() -> None:
+def test_filled_pixels_do_not_widen_the_range_behind_a_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_vae_repair.image.measured.MOST_RELAXED", 0)  # nearest values overshoot the most
     planes = scene()
     damaged = ~nothing(planes)
     damaged[:, ::3, ::3] = False
@@ -253,7 +255,7 @@ def test_filled_pixels_do_not_widen_the_range_behind_a_filter() -> None:
     assert (chain.steps[2].state["low"], chain.steps[2].state["high"]) == (measured.min(), measured.max())
 
 
-def test_damage_is_filled_with_the_nearest_measured_value_or_the_median() -> None:
+def test_damage_is_filled_from_around_it_or_with_the_median() -> None:
     planes = np.arange(3 * 8 * 8, dtype=np.float64).reshape(3, 1, 8, 8)
     damaged = nothing(planes)
     damaged[0, 2, 3] = True
@@ -261,10 +263,31 @@ def test_damage_is_filled_with_the_nearest_measured_value_or_the_median() -> Non
     planes[0, 0, 2, 3] = np.nan
     planes[2] = 1e300
     _, prepared = fit_chain(planes, damaged, (Float32(),))
-    assert prepared[0, 0, 2, 3] in (planes[0, 0, 2, 2], planes[0, 0, 2, 4], planes[0, 0, 1, 3], planes[0, 0, 3, 3])
+    around = (planes[0, 0, 2, 2], planes[0, 0, 2, 4], planes[0, 0, 1, 3], planes[0, 0, 3, 3])
+    assert prepared[0, 0, 2, 3] == pytest.approx(np.mean(around), rel=1e-6)
     measured = planes[:2][~damaged[:2, None]]
     np.testing.assert_array_equal(prepared[2], np.float32(np.median(measured)))
     np.testing.assert_array_equal(prepared[:2][~damaged[:2, None]], measured)
+
+
+def test_a_hole_is_spanned_like_a_soap_film(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, columns = np.mgrid[:40, :50].astype(np.float32)
+    slope = np.stack([3 * rows - columns + 100, columns**2])[None]
+    lost = np.zeros((1, 40, 50), dtype=bool)
+    lost[0, 10:22, 15:27] = True
+    lost[0, 0, 40:] = True  # at the image's edge nothing pulls from outside
+    filled = np.where(lost[:, None], np.nan, slope).astype(np.float32)
+    fill_damage(filled, lost)
+    hole = np.s_[0, 0, 10:22, 15:27]
+    np.testing.assert_allclose(filled[hole], slope[hole], rtol=2e-3)
+    inside = filled[0, 1, 10:22, 15:27]
+    assert slope[0, 1, 9, 14] <= inside.min()
+    assert inside.max() <= slope[0, 1, 9, 27]
+    np.testing.assert_array_equal(filled[:, :, ~lost[0]], slope[:, :, ~lost[0]])
+    monkeypatch.setattr("napari_vae_repair.image.measured.MOST_RELAXED", 10)
+    nearest = np.where(lost[:, None], np.nan, slope).astype(np.float32)
+    fill_damage(nearest, lost)
+    assert set(nearest[hole].ravel().tolist()) <= set(slope[:, :, ~lost[0]][0, 0].ravel().tolist())
 
 
 def test_large_images_are_sampled_and_measured_where_the_grid_meets_only_damage(monkeypatch) -> None:

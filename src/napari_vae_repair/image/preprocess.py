@@ -83,7 +83,7 @@ class FittedChain:
         planes : ndarray, (N, C, Y, X)
             Any boolean, integer or float dtype; C is 1 or 3. Never written to.
         damaged : ndarray of bool, (N, Y, X), or None
-            True = not measured, filled from the nearest measured pixel; None = nothing.
+            True = not measured, filled from the measured ones around; None = nothing.
 
         Raises
         ------
@@ -219,7 +219,7 @@ def fit_chain(
         Any boolean, integer or float dtype; C is 1 (grey) or 3 (RGB). Never written to. Values must be
         finite where measured.
     damaged : ndarray of bool, (N, Y, X)
-        True = not measured. Such values influence nothing; they are filled with the nearest measured pixel
+        True = not measured. Such values influence nothing; they are filled from the measured pixels around
         of their plane, or with the median of all where a plane has none.
     steps : sequence of Step
         Begins with `Float32`.

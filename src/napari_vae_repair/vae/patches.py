@@ -162,7 +162,7 @@ class PatchSource:
 
 
 def _filled(patch: NDArray[np.float32], hidden: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """A copy whose hidden pixels have the values of the nearest others."""
+    """A copy whose hidden pixels are filled from the others."""
     out = patch.copy()
     fill_damage(out[None], hidden[None])
     return out
