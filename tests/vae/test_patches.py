@@ -58,7 +58,9 @@ def test_damage_is_neither_counted_nor_seen_as_it_is() -> None:
 def test_hidden_pixels_are_filled_for_the_encoder_but_stay_in_the_likelihood() -> None:
     damaged = np.zeros((2, 96, 80), dtype=bool)
     damaged[0, 0, 0] = True  # an image with damage loses blobs in half of its patches
-    batch = source(damaged=damaged).training(64)
+    planes = np.random.default_rng(0).standard_normal((2, 1, 96, 80)).astype(np.float32)
+    patches = PatchSource(planes, damaged, np.arange(2), patch_px=32, stride=8, held_out=0.1, seed=0)
+    batch = patches.training(64)
     hidden = (batch.damaged > 0) & (batch.counted > 0)
     assert hidden.any(axis=(1, 2, 3)).mean() > 0.25
     assert (batch.seen[hidden] != batch.values[hidden]).all()
