@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from napari_vae_repair.image.anscombe import anscombe, inverse_anscombe
 from napari_vae_repair.image.measured import fill_damage
-from training.corruptions import Corrupted, Corruption, Plane, Rng, corrupt, draw_corruption
+from training.corruptions import CORRELATED_SHARE, Corrupted, Corruption, Plane, Rng, corrupt, draw_corruption
 from training.damage import VISIBLE, damage_mask, overlay
 from training.procedural import weave
 from training.scenes import PROCEDURAL, Scenes, load_scenes, with_procedural
@@ -43,15 +43,18 @@ class Mix:
         Share over which dirt, lint, scratches or stains lie that nothing marks.
     quiet : float
         Share with hardly any noise; of the marked ones `MARKED_QUIET`.
+    correlated : float
+        Share whose noise neighbours share.
     """
 
     marked: float = 0.25
     unmarked: float = 0.02
     quiet: float = 0.0
+    correlated: float = CORRELATED_SHARE
 
 
 RESTORING = Mix()
-NOISY = Mix(marked=0.0, unmarked=0.3)
+NOISY = Mix(marked=0.0, unmarked=0.3, correlated=0.55)
 DAMAGED = Mix(marked=0.0, unmarked=0.75, quiet=0.85)
 
 
@@ -132,7 +135,7 @@ class BatchSource:
         whole, clean = self._clean()
         damage = rng.random()
         quiet = MARKED_QUIET if damage < self._mix.marked else self._mix.quiet
-        corruption = draw_corruption(rng, whole, quiet=bool(rng.random() < quiet))
+        corruption = draw_corruption(rng, whole, quiet=bool(rng.random() < quiet), correlated=self._mix.correlated)
         if np.isfinite(corruption.white):
             whole, clean = np.minimum(whole, corruption.white), np.minimum(clean, corruption.white)
         seen = corrupt(clean, corruption, rng)

@@ -97,8 +97,11 @@ class Corrupted:
     hit: NDArray[np.bool_]
 
 
-def draw_corruption(rng: Rng, clean: Plane, *, quiet: bool = False) -> Corruption:
-    """A corruption for a scene, from barely visible to far stronger than the signal; if `quiet`, barely visible."""
+def draw_corruption(rng: Rng, clean: Plane, *, quiet: bool = False, correlated: float = CORRELATED_SHARE) -> Corruption:
+    """A corruption for a scene, from barely visible to far stronger than the signal; if `quiet`, barely visible.
+
+    `correlated` is the share of noise that neighbours share.
+    """
     low, high = (float(value) for value in np.percentile(clean, [0.5, 99.5]))
     span = max(high - low, SMALLEST_RANGE)
     weakest, strongest = (VISIBLE, HEAVY) if rng.random() < VISIBLE_SHARE else (FAINTEST, STRONGEST)
@@ -109,7 +112,7 @@ def draw_corruption(rng: Rng, clean: Plane, *, quiet: bool = False) -> Corruptio
     reference = max(0.5 * (float(clean.mean()) + high), 1e-3)
     share = rng.choice([0.0, 1.0, rng.uniform(0.1, 1.0)], p=[0.45, 0.2, 0.35])
     out = Corruption(float(share * sigma**2 / reference), float(np.sqrt(1 - share) * sigma) + 1e-3 * span)
-    if rng.random() < CORRELATED_SHARE:
+    if rng.random() < correlated:
         out = replace(out, **_draw_correlation(rng))
         if rng.random() < 0.4:
             out = replace(out, broad=rng.uniform(0.1, 0.6), breadth=rng.uniform(1.2, 4))
