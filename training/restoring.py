@@ -15,7 +15,7 @@ from training.objective import Balance, Tensors, terms
 from training.scenes import Scenes
 from training.validation import ValidationSet, validate
 
-NETWORK = Network(widths=(64, 96, 128, 96), latents=(16, 16, 16, 16), blocks=2, told=True)
+NETWORK = Network(widths=(64, 96, 128, 96), latents=(16, 16, 16, 16), blocks=2, told=True, deeper=64)
 ELBO_WEIGHT = 1.0
 SAMPLED_SHARE = 0.25  # of each batch in the ELBO
 

@@ -67,9 +67,10 @@ class Run:
         if self.checkpoint.exists():
             self._load()
         elif options.start is not None:
-            state = _weights(options.start, options.task)
-            self.network.load_state_dict(state)
-            self.average.load_state_dict(state)
+            grown = self.network.load_state_dict(_weights(options.start, options.task), strict=False)
+            if grown.unexpected_keys:
+                raise ValueError(f"{options.start} has weights that the network lacks: {grown.unexpected_keys}")
+            self.average.load_state_dict(self.network.state_dict())
 
     @property
     def checkpoint(self) -> Path:

@@ -192,6 +192,9 @@ class Network(_Frozen):
     latents: tuple[int, ...] = Field((4, 8, 8), description="latent channels of each level")
     blocks: int = Field(1, ge=1, le=8, description="residual blocks of each level, up and down")
     told: bool = Field(False, description="whether the network can be told the noise beside the image")
+    deeper: int = Field(
+        0, ge=0, le=1024, description="hidden features of a second way to the finest level's posterior; 0 = none"
+    )
 
     @property
     def stride_px(self) -> int:

@@ -187,3 +187,28 @@ def test_a_run_can_start_from_what_ships(pool: Path, scenes: Scenes, tmp_path: P
     begun = train.Run(tmp_path / "run", scenes, parsed)
     assert begun.network.head.bias.eq(0.25).all()
     assert begun.average.head.bias.eq(0.25).all()
+
+
+def test_a_network_that_has_grown_begins_as_it_was(
+    pool: Path, scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flat = HierarchicalVAE(1, TINY)
+    torch.nn.init.normal_(flat.head.weight)
+    (tmp_path / starter.FILE).write_bytes(packed(flat, Inspector()))
+    options = ["--clean", str(pool), "--run", str(tmp_path / "run"), "--held-out", "photo/a", "cells/c", "--hours", "1"]
+    parsed = train._parse([*options, "--start", str(tmp_path / starter.FILE), "--device", "cpu"])
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr("training.restoring.NETWORK", TINY.model_copy(update={"deeper": 3}))
+    grown = train.Run(tmp_path / "run", scenes, parsed).average.eval()
+    x, nothing = torch.randn(1, 1, 16, 16), torch.zeros(1, 1, 16, 16)
+    before, after = (
+        network.decode(network.encode(x, nothing), lambda level, posterior: None).clean for network in (flat, grown)
+    )
+    torch.testing.assert_close(before, after, rtol=1e-2, atol=1e-2)  # packed in half precision
+    assert before.std() > 0.1
+    (tmp_path / starter.FILE).write_bytes(
+        packed(HierarchicalVAE(1, TINY.model_copy(update={"deeper": 3})), Inspector())
+    )
+    monkeypatch.setattr("training.restoring.NETWORK", TINY)
+    with pytest.raises(ValueError, match="weights that the network lacks"):
+        train.Run(tmp_path / "run", scenes, parsed)

@@ -9,7 +9,12 @@ from napari_vae_repair.settings import Network
 from napari_vae_repair.vae.model import HierarchicalVAE
 
 SMALL = Network(widths=(6, 5), latents=(2, 3))
-NETWORKS = [SMALL, Network(widths=(4,), latents=(2,)), Network(widths=(4, 4, 4, 4), latents=(1, 2, 1, 2), blocks=2)]
+NETWORKS = [
+    SMALL,
+    Network(widths=(4,), latents=(2,)),
+    Network(widths=(4, 4, 4, 4), latents=(1, 2, 1, 2), blocks=2),
+    Network(widths=(4, 4), latents=(1, 2), deeper=3),
+]
 
 
 def trained_looking(network: HierarchicalVAE) -> HierarchicalVAE:

@@ -59,12 +59,17 @@ class ResidualBlock(nn.Module):
 
 
 class Level(nn.Module):
-    """One rung of the descent: prior from above, posterior from above and below, and what both decode to."""
+    """One rung of the descent: prior from above, posterior from above and below, and what both decode to.
 
-    def __init__(self, width: int, latents: int, blocks: int) -> None:
+    With `deeper`, what comes from below is also looked at in the light of what comes from above before it is squeezed
+    into the latents; at the start of training that adds nothing.
+    """
+
+    def __init__(self, width: int, latents: int, blocks: int, deeper: int = 0) -> None:
         super().__init__()
         self.prior = nn.Conv2d(width, 2 * latents, 1)
         self.posterior = nn.Conv2d(2 * width, 2 * latents, 3, padding=1)
+        self.deeper = _deeper(2 * width, deeper, 2 * latents) if deeper else None
         self.merge = nn.Conv2d(latents, width, 1)
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
 
@@ -73,11 +78,22 @@ class Level(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Features for the next finer level, KL and posterior mean."""
         prior = Gaussian.from_features(self.prior(above))
-        posterior = Gaussian.from_features(self.posterior(torch.cat([above, below], dim=1)))
+        both = torch.cat([above, below], dim=1)
+        statistics = self.posterior(both)
+        if self.deeper is not None:
+            statistics = statistics + self.deeper(both)
+        posterior = Gaussian.from_features(statistics)
         noise = draw(posterior)
         latent = posterior.mean if noise is None else posterior.sample(noise)
         features: Tensor = self.blocks(above + self.merge(latent))
         return features, posterior.kl(prior), posterior.mean
+
+
+def _deeper(width: int, hidden: int, out: int) -> nn.Sequential:
+    last = nn.Conv2d(hidden, out, 3, padding=1)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+    return nn.Sequential(nn.GELU(), nn.Conv2d(width, hidden, 3, padding=1), nn.GELU(), last)
 
 
 class HierarchicalVAE(nn.Module):
@@ -103,7 +119,8 @@ class HierarchicalVAE(nn.Module):
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.top = nn.Parameter(torch.zeros(1, widths[-1], 1, 1))
         self.levels = nn.ModuleList(
-            Level(width, latents, network.blocks) for width, latents in zip(widths, network.latents, strict=True)
+            Level(width, latents, network.blocks, 0 if index else network.deeper)
+            for index, (width, latents) in enumerate(zip(widths, network.latents, strict=True))
         )
         self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(widths))
         self.head = nn.Conv2d(widths[0], 4 * channels, 3, padding=1)
@@ -118,6 +135,7 @@ class HierarchicalVAE(nn.Module):
         """Pixels on each side of an output pixel on which it depends at most."""
         convolutions = 2 * self.network.blocks
         reach = sum((2 * convolutions + 1) * 2 ** (level + 1) for level in range(len(self.network.widths)))
+        reach += 2 * bool(self.network.deeper)
         return int(reach + 2 * 2 + self.stride)  # stem and head; the corner of a coarse position
 
     def encode(self, x: Tensor, damaged: Tensor, told: Tensor | None = None) -> list[Tensor]:
