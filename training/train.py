@@ -61,7 +61,6 @@ class Run:
         self.optimiser = torch.optim.Adam(
             self.network.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), fused=True
         )
-        self.scaler = torch.amp.GradScaler(self.device.torch.type, enabled=self.device.autocast == torch.float16)
         self.step, self.seconds = 0, 0.0
         self.measured: dict[str, list[float]] = defaultdict(list)
         if self.checkpoint.exists():
@@ -102,12 +101,10 @@ class Run:
             group["lr"] = rate
         loss, measured = self.task.objective(self.network, batch)
         self.optimiser.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        self.scaler.unscale_(self.optimiser)
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
         if torch.isfinite(norm):
-            self.scaler.step(self.optimiser)
-        self.scaler.update()
+            self.optimiser.step()
         self.step += 1
         decay = min(AVERAGE_DECAY, self.step / (self.step + 10))
         with torch.no_grad():
@@ -131,7 +128,6 @@ class Run:
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "scaler": self.scaler.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
             "random": torch.get_rng_state(),
@@ -142,7 +138,7 @@ class Run:
 
     def _load(self) -> None:
         state = torch.load(self.checkpoint, weights_only=True)
-        for name in ("network", "average", "optimiser", "scaler"):
+        for name in ("network", "average", "optimiser"):
             getattr(self, name).load_state_dict(state[name])
         self.step, self.seconds = state["step"], state["seconds"]
         torch.set_rng_state(state["random"])
