@@ -101,7 +101,7 @@ class Run:
             group["lr"] = rate
         loss, measured = self.task.objective(self.network, batch)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
         if torch.isfinite(norm):
             self.optimiser.step()
