@@ -19,6 +19,8 @@ CORRELATED_FACTOR = 3.0  # correlated noise leaves so many times more, for a cor
 DAMAGE_REACHED = 0.01
 LEVELS, CORRELATIONS = 12, 3  # of noise, between which errors are balanced
 FORGETTING = 0.02  # of what was reached before, at each patch
+# 1 = every level of noise counts alike, and the gradient of the faintest drowns all others; 0.5 = gradients are alike
+FAIRNESS, TYPICAL_ERROR = 0.6, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +71,16 @@ class Terms:
 class Balance:
     """What the network reaches at each level and correlation of noise, lately.
 
-    Squared errors span four decades between faint and strong noise. Divided by what is usual for their noise, all count
-    alike, as decibels do; harder scenes of one noise still count for more than easy ones. In no checkpoint: it is
-    learned anew within some hundred patches.
+    Squared errors span four decades between faint and strong noise. Divided by what is usual for their noise, all would
+    count alike, as decibels do; divided by a power of it, faint noise counts for less. Harder scenes of one noise still
+    count for more than easy ones. In no checkpoint: it is learned anew within some hundred patches.
     """
 
     def __init__(self, device: Device) -> None:
         self._log_error = torch.full((LEVELS, CORRELATIONS), torch.nan, device=device.torch)
 
     def weight(self, batch: Tensors, squared: Tensor) -> Tensor:
-        """``(B, 1, 1, 1)``: one over what is reached at the noise of each patch; learns from the patches."""
+        """``(B, 1, 1, 1)``: falls with what is reached at the noise of each patch; learns from the patches."""
         with torch.no_grad():
             std = batch.std.square().mean(dim=(1, 2, 3)).sqrt()
             level = ((torch.log10(std) + 2.6) * 4).clamp(0, LEVELS - 1).long()  # from 0.0025 by factors of 1.8
@@ -90,7 +92,8 @@ class Balance:
                 before = self._log_error[cell]
                 self._log_error[cell] = value if before.isnan() else before + FORGETTING * (value - before)
             usual = torch.exp(self._log_error[level, correlation])
-        return (1 / (usual + REACHED_FLOOR / 10))[:, None, None, None]
+            share = (TYPICAL_ERROR / (usual + REACHED_FLOOR / 10)) ** FAIRNESS
+        return (share / TYPICAL_ERROR)[:, None, None, None]
 
 
 def terms(network: HierarchicalVAE, batch: Tensors, sampled: int, device: Device, balance: Balance | None) -> Terms:
