@@ -244,7 +244,7 @@ def test_statistics_are_those_of_the_measured_pixels_alone(text: str) -> None:
 
 
 def test_filled_pixels_do_not_widen_the_range_behind_a_filter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_vae_repair.image.measured.MOST_RELAXED", 0)  # nearest values overshoot the most
+    monkeypatch.setattr("napari_vae_repair.image.measured.MOST_SPANNED", 0)  # nearest values overshoot the most
     planes = scene()
     damaged = ~nothing(planes)
     damaged[:, ::3, ::3] = False
@@ -270,7 +270,7 @@ def test_damage_is_filled_from_around_it_or_with_the_median() -> None:
     np.testing.assert_array_equal(prepared[:2][~damaged[:2, None]], measured)
 
 
-def test_a_hole_is_spanned_like_a_soap_film(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hole_is_spanned_by_a_plate_under_tension(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, columns = np.mgrid[:40, :50].astype(np.float32)
     slope = np.stack([3 * rows - columns + 100, columns**2])[None]
     lost = np.zeros((1, 40, 50), dtype=bool)
@@ -284,7 +284,7 @@ def test_a_hole_is_spanned_like_a_soap_film(monkeypatch: pytest.MonkeyPatch) -> 
     assert slope[0, 1, 9, 14] <= inside.min()
     assert inside.max() <= slope[0, 1, 9, 27]
     np.testing.assert_array_equal(filled[:, :, ~lost[0]], slope[:, :, ~lost[0]])
-    monkeypatch.setattr("napari_vae_repair.image.measured.MOST_RELAXED", 10)
+    monkeypatch.setattr("napari_vae_repair.image.measured.MOST_SPANNED", 10)
     nearest = np.where(lost[:, None], np.nan, slope).astype(np.float32)
     fill_damage(nearest, lost)
     assert set(nearest[hole].ravel().tolist()) <= set(slope[:, :, ~lost[0]][0, 0].ravel().tolist())

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
-from scipy.sparse import coo_array
+from scipy.ndimage import binary_dilation, distance_transform_edt
+from scipy.sparse import coo_array, csr_array, diags_array, vstack
 from scipy.sparse.linalg import cg
 
 from napari_vae_repair.errors import InputError
@@ -20,8 +20,11 @@ Planes = NDArray[np.float32]
 Damaged = NDArray[np.bool_]
 
 SAMPLE_PX = 4_000_000  # statistics look at about so many values at most
-MOST_RELAXED = 1_000_000  # damaged pixels of a plane: more take too long
-RELAXATIONS, RELAXED = 100, 1e-4  # iterations at most; the residual, relative, that is small enough
+MOST_SPANNED = 1_000_000  # damaged pixels of a plane: more take too long
+# of the plate that spans damage, over its stiffness: without tension it swings beyond textured or noisy edges, with
+# tension alone it has a crease there. On clean photos 0, 0.1, 1 and tension alone reach 32.15, 32.18, 32.10, 31.54 dB
+TENSION = 1.0
+ITERATIONS, PRECISION = 200, 1e-4  # at most; relative
 BAND_PX = 1 << 18  # pixels that are worked on at a time: 2 MB in float64
 
 
@@ -57,8 +60,8 @@ def measured_range(planes: Planes, damaged: Damaged) -> tuple[float, float]:
 def fill_damage(planes: Planes, damaged: Damaged) -> None:
     """Overwrite the damaged pixels of `planes`, which may hold anything, in place.
 
-    Each becomes the mean of its four neighbours, as a soap film does between the measured pixels around it; deep inside
-    wide damage, and in planes with more than `MOST_RELAXED` damaged pixels, the value of the nearest measured pixel.
+    A thin plate under tension spans them; deep inside wide damage, and in planes with more than `MOST_SPANNED` damaged
+    pixels, the value of the nearest measured pixel stays.
     In a plane without any they get the median of all measured values of their channel.
 
     Raises
@@ -76,34 +79,46 @@ def fill_damage(planes: Planes, damaged: Damaged) -> None:
         if lost.any() and not lost.all():
             rows, columns = distance_transform_edt(lost, return_distances=False, return_indices=True)[:, lost]
             plane[:, lost] = plane[:, rows, columns]
-            if lost.sum() <= MOST_RELAXED:
-                _relax(plane, lost)
+            if lost.sum() <= MOST_SPANNED:
+                _span(plane, lost)
     lost_planes = damaged.all(axis=(1, 2))
     for c in range(planes.shape[1]) if lost_planes.any() else ():
         planes[lost_planes, c] = np.median(measured_sample(planes[:, c : c + 1], damaged))
 
 
-def _relax(plane: NDArray[np.float32], lost: NDArray[np.bool_]) -> None:
-    """Solve Laplace's equation in the lost pixels of ``(C, Y, X)``, whose values are taken to begin with."""
-    count = int(lost.sum())
+def _span(plane: NDArray[np.float32], lost: NDArray[np.bool_]) -> None:
+    """The least bending and stretching of ``(C, Y, X)`` over the lost pixels, whose values are taken to begin with."""
+    bent = binary_dilation(lost)
+    region = binary_dilation(bent)
+    count, hidden = int(region.sum()), lost[region]
     number = np.full(lost.shape, -1)
-    number[lost] = np.arange(count)
-    neighbours, known = np.zeros(count), np.zeros((len(plane), count))
-    pairs = []
-    for axis in (0, 1):
-        before, after = (np.take(number, range(start, number.shape[axis] - 1 + start), axis) for start in (0, 1))
-        values = [np.take(plane, range(start, number.shape[axis] - 1 + start), axis + 1) for start in (0, 1)]
-        for here, there, measured in ((before, after, values[1]), (after, before, values[0])):
-            np.add.at(neighbours, here[here >= 0], 1)
-            both, edge = (here >= 0) & (there >= 0), (here >= 0) & (there < 0)
-            pairs.append((here[both], there[both]))
-            for sums, channel in zip(known, measured, strict=True):
-                np.add.at(sums, here[edge], channel[edge])
-    rows, columns = (np.concatenate([pair[side] for pair in pairs] + [np.arange(count)]) for side in (0, 1))
-    entries = np.concatenate([np.full(len(rows) - count, -1.0), neighbours])
-    equations = coo_array((entries, (rows, columns)), shape=(count, count)).tocsr()
-    for channel, sums in zip(plane, known, strict=True):
-        channel[lost], _ = cg(equations, sums, channel[lost].astype(np.float64), rtol=RELAXED, maxiter=RELAXATIONS)
+    number[region] = np.arange(count)
+    pairs = np.concatenate(
+        [
+            np.stack([before.ravel(), after.ravel()])
+            for before, after in ((number[:-1], number[1:]), (number[:, :-1], number[:, 1:]))
+        ],
+        axis=1,
+    )
+    first, second = pairs[:, (pairs >= 0).all(axis=0)]
+    slopes = _differences(first, second, count)
+    bending = (slopes.T @ slopes)[bent[region]]  # the Laplacian of the grid
+    stretching = slopes[hidden[first] | hidden[second]]
+    energy = csr_array(vstack([bending, np.sqrt(TENSION) * stretching]))
+    free, fixed = energy[:, np.flatnonzero(hidden)], energy[:, np.flatnonzero(~hidden)]
+    stiffness = free.T @ free
+    scale = diags_array(1 / stiffness.diagonal())
+    for channel in plane:
+        values = channel[region].astype(np.float64)
+        pull = -(free.T @ (fixed @ values[~hidden]))
+        channel[lost], _ = cg(stiffness, pull, values[hidden], rtol=PRECISION, maxiter=ITERATIONS, M=scale)
+
+
+def _differences(first: NDArray[np.intp], second: NDArray[np.intp], count: int) -> csr_array:
+    """A row for each pair of neighbours."""
+    rows = np.tile(np.arange(len(first)), 2)
+    signs = np.repeat([1.0, -1.0], len(first))
+    return coo_array((signs, (rows, np.concatenate([first, second]))), shape=(len(first), count)).tocsr()
 
 
 def check_finite(planes: NDArray[np.float32], what: str) -> None:
