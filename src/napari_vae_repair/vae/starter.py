@@ -20,7 +20,7 @@ from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.record import Model
 
 FILE = "starter.safetensors"
-SHA256 = "eaeb2b0f1f333becfa2e2efca7d010ff883b5434db4d9fd1893f647cb584c115"
+SHA256 = "70fe97c5fc4b4a67958247b3e80054b6582e9c772d4d28bc07434b9d324c4f54"
 METADATA = "napari_vae_repair_starter"
 
 
