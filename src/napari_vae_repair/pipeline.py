@@ -181,6 +181,7 @@ def restore_steps(
 
     yield Progress("report", 0, 1, model=model)
     result = Result(layout, shown.chains, shown.prepared, damaged, posterior)
+    result.keep_means([chain is not domain for chain, domain in zip(shown.chains, shown.domains, strict=True)])
     compared = None if reference is None else against_reference(reference, result)
     clock.stop("report")
     in_source = in_source_units(shown.noise, shown.domains)

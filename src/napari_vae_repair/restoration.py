@@ -22,6 +22,8 @@ from napari_vae_repair.vae.record import Model
 
 MUCH_MORE_THAN_NOISE = 1.5  # times its variance
 WHITE_WITHIN = 0.15  # |correlation| of neighbouring residuals that is still called white
+# Standard errors from which on the mean of the residual is no chance, if one of so many pixels is independent
+SURELY, SHARING_NOISE = 3.0, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,8 @@ class Restoration:
     Attributes
     ----------
     restored : ndarray of float32
-        The starter's one pass, or the mean of the posterior samples of a model of one image; in the axes `axes`.
+        The starter's one pass, with the noisy image's mean where its noise was stabilised, or the mean of the posterior
+        samples of a model of one image; in the axes `axes`.
     residual : ndarray of float32
         ``prepared - restored``.
     std : ndarray of float32
@@ -87,6 +90,23 @@ class Result:
             else np.stack([self._led_back(s, "mean") for s in self.posterior.samples]),
         )
         self.prepared = self._led_back(self.prepared, "sample")
+
+    def keep_means(self, channels: list[bool]) -> None:
+        """Noise has no mean: shift the restored colours of the channels so that what is taken away has none either.
+
+        One pass has the least squared error where the noise was stabilised; led back from there it is too dark where
+        photons are few, by 15 % of the mean of a confocal image with one photon a pixel.
+        """
+        count = len(self.prepared) // len(self.chains)
+        for index in np.flatnonzero(channels):
+            part = slice(index * count, (index + 1) * count)
+            good = ~self.damaged[part]
+            for colour in range(self.prepared.shape[1]):
+                taken = (self.prepared[part, colour] - self.posterior.mean[part, colour])[good]
+                mean = float(taken.mean(dtype=np.float64))
+                error = float(taken.std(dtype=np.float64)) / np.sqrt(taken.size / SHARING_NOISE)
+                if abs(mean) > SURELY * error:
+                    self.posterior.mean[part, colour] += np.float32(mean)
 
     def _by_channel(self, function: Callable[[FittedChain, slice], NDArray[np.float32]]) -> NDArray[np.float32]:
         count = len(self.prepared) // len(self.chains)

@@ -101,6 +101,14 @@ def test_the_narrowest_images_are_restored(shape: tuple[int, ...]) -> None:
     assert np.isfinite(restored).all()
 
 
+def test_few_photons_keep_their_mean(clean: np.ndarray) -> None:
+    expected = clean / clean.mean()  # one photon a pixel
+    noisy = np.random.default_rng(0).poisson(expected).astype(np.float32)
+    result = restore(noisy)
+    assert result.noise[0].gain > 0
+    assert result.restored.mean() == pytest.approx(noisy.mean(), rel=1e-3)
+
+
 def test_samples_of_photons_lie_around_the_truth(clean: np.ndarray) -> None:
     noisy = np.random.default_rng(0).poisson(clean / 60) * 60.0  # few photons: the two inverses differ by a quarter
     result = restore(noisy, keep_samples=True, samples=8)

@@ -26,11 +26,12 @@ from napari_vae_repair.vae.record import Losses, Model
 PATCH_PX, BATCH_SIZE, LEARNING_RATE = 64, 8, 3e-4
 CLIP_NORM = 1.0
 HELD_OUT = 0.1  # share of the area, in blocks of 16 x 16 pixels
-CHECK_PATCHES = 48
+CHECK_PATCHES = 96
 TIMED_STEPS = 3  # whose pace turns seconds into steps
 STEPPING_SHARE = 0.85  # of the seconds; the rest is for the comparison
 PROBE = 0.1  # strength of the probing noise, in standard deviations of the image's noise
 CERTAIN = 2.0  # standard errors by which the adapted network must be better
+LEAST_GAIN = 0.05  # dB: where photons are few, smaller gains have been losses
 SMALLEST_RISK = 0.003  # of the noise's variance: estimates come out below 0 where hardly any error is left
 
 
@@ -225,7 +226,8 @@ def _compare(
     error = float(difference.std() / math.sqrt(len(difference))) if len(difference) > 1 else math.inf
     least = SMALLEST_RISK * float(batch.told[:, 0].square().mean())
     mean_before, mean_after = (max(float(risk.mean()), least) for risk in risks)
-    return float(difference.mean()) < -CERTAIN * error, 10 * math.log10(mean_before / mean_after)
+    gained = 10 * math.log10(mean_before / mean_after)
+    return float(difference.mean()) < -CERTAIN * error and gained > LEAST_GAIN, gained
 
 
 def _risk(network: HierarchicalVAE, batch: _OnDevice, probe: Tensor) -> Tensor:
