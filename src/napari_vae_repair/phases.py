@@ -14,7 +14,7 @@ from napari_vae_repair.image.opponent import to_opponent
 from napari_vae_repair.image.preprocess import FittedChain
 from napari_vae_repair.preparation import characterise
 from napari_vae_repair.settings import DEFAULT_SAMPLES, SCRATCH, STARTER, Settings, Step, format_chain
-from napari_vae_repair.vae.adapt import Seen, adapt, can_adapt
+from napari_vae_repair.vae.adapt import Seen, adapt, obstacle
 from napari_vae_repair.vae.checkpoint import load_model
 from napari_vae_repair.vae.device import Device
 from napari_vae_repair.vae.predict import Posterior, View, predict_steps
@@ -153,8 +153,8 @@ def refine(
     """Adapt the model to the image, and say in a line what came of it; see `adapt` for the errors."""
     planes, lost, views = as_seen(shown, damaged, model)
     seen = Seen(*_padded(planes, lost, model.network.stride), views)
-    if not can_adapt(seen):
-        return model, "not adapted: nothing could be told of the noise; give it (noise={'kind': 'given', ...})"
+    if reason := obstacle(seen):
+        return model, f"not adapted: {reason}"
     steps = adapt(
         model, seen, steps=settings.adapt_steps, seconds=settings.adapt_seconds, seed=settings.seed, device=device
     )

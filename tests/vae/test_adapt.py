@@ -11,7 +11,7 @@ import torch
 from napari_vae_repair.errors import TrainingError
 from napari_vae_repair.settings import Network
 from napari_vae_repair.vae import adapt as adapting
-from napari_vae_repair.vae.adapt import Seen, adapt, can_adapt
+from napari_vae_repair.vae.adapt import Seen, adapt, obstacle
 from napari_vae_repair.vae.device import choose_device
 from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.patches import PatchSource
@@ -96,8 +96,13 @@ def test_seconds_become_steps_that_can_be_given_back(general: Model, seen: Seen)
 
 
 def test_without_known_noise_there_is_nothing_to_adapt_by(seen: Seen) -> None:
-    assert can_adapt(seen)
-    assert not can_adapt(Seen(seen.planes, seen.damaged, [View(seen.views[0].value_range)]))
+    assert not obstacle(seen)
+    assert "give it" in obstacle(Seen(seen.planes, seen.damaged, [View(seen.views[0].value_range)]))
+
+
+def test_under_strongly_correlated_noise_no_gain_can_be_judged(seen: Seen) -> None:
+    shared = [View(ValueRange(-1.0, 1.0), (STD, 0.1, 0.6))]
+    assert "0.60" in obstacle(Seen(seen.planes, seen.damaged, shared))
 
 
 def test_a_loss_that_is_not_finite_is_told(general: Model, seen: Seen) -> None:
