@@ -61,8 +61,8 @@ def fill_damage(planes: Planes, damaged: Damaged) -> None:
     """Overwrite the damaged pixels of `planes`, which may hold anything, in place.
 
     A thin plate under tension spans them; deep inside wide damage, and in planes with more than `MOST_SPANNED` damaged
-    pixels, the value of the nearest measured pixel stays.
-    In a plane without any they get the median of all measured values of their channel.
+    pixels, the value of the nearest measured pixel stays. In a plane without any they get the median of all measured
+    values of their channel.
 
     Raises
     ------
@@ -91,16 +91,13 @@ def _span(plane: NDArray[np.float32], lost: NDArray[np.bool_]) -> None:
     bent = binary_dilation(lost)
     region = binary_dilation(bent)
     count, hidden = int(region.sum()), lost[region]
-    number = np.full(lost.shape, -1)
+    number = np.full(lost.shape, -1, dtype=np.int32)
     number[region] = np.arange(count)
-    pairs = np.concatenate(
-        [
-            np.stack([before.ravel(), after.ravel()])
-            for before, after in ((number[:-1], number[1:]), (number[:, :-1], number[:, 1:]))
-        ],
-        axis=1,
-    )
-    first, second = pairs[:, (pairs >= 0).all(axis=0)]
+    pairs = [
+        np.stack([side[(before >= 0) & (after >= 0)] for side in (before, after)])
+        for before, after in ((number[:-1], number[1:]), (number[:, :-1], number[:, 1:]))
+    ]
+    first, second = np.concatenate(pairs, axis=1)
     slopes = _differences(first, second, count)
     bending = (slopes.T @ slopes)[bent[region]]  # the Laplacian of the grid
     stretching = slopes[hidden[first] | hidden[second]]
@@ -114,7 +111,7 @@ def _span(plane: NDArray[np.float32], lost: NDArray[np.bool_]) -> None:
         channel[lost], _ = cg(stiffness, pull, values[hidden], rtol=PRECISION, maxiter=ITERATIONS, M=scale)
 
 
-def _differences(first: NDArray[np.intp], second: NDArray[np.intp], count: int) -> csr_array:
+def _differences(first: NDArray[np.int32], second: NDArray[np.int32], count: int) -> csr_array:
     """A row for each pair of neighbours."""
     rows = np.tile(np.arange(len(first)), 2)
     signs = np.repeat([1.0, -1.0], len(first))
