@@ -24,6 +24,13 @@ def as_planes(image: np.ndarray) -> np.ndarray:
     return image.astype(np.float32)[None, None]
 
 
+def test_quiet_quantile_of_white_noise() -> None:
+    noise = as_planes(np.random.default_rng(0).standard_normal((2048, 2048)))
+    expected = estimate._HighPass.of((0.0, 0.0))
+    _, variance = estimate._block_statistics(noise, undamaged(noise), expected.kernel, estimate.saturated)
+    assert np.quantile(variance, estimate.QUIET_SHARE) == pytest.approx(expected.quiet, rel=0.005)
+
+
 @pytest.mark.parametrize("width", [0.3, 0.6, 0.9])
 def test_what_is_left_of_noise_in_quiet_blocks(width: float) -> None:
     noise = np.random.default_rng(0).standard_normal((2048, 2048)).astype(np.float32)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import toeplitz
 from scipy.ndimage import convolve
 from scipy.optimize import nnls
 from scipy.stats import chi2
@@ -43,8 +44,7 @@ class _HighPass:
     seen : float
         Variance that it leaves of noise of variance 1.
     quiet : float
-        The `QUIET_SHARE` quantile, over blocks, of that variance: the mean square of values that depend on each other
-        is spread like a chi-squared distribution of fewer degrees of freedom.
+        The `QUIET_SHARE` quantile, over blocks, of the mean square over that variance.
     """
 
     kernel: NDArray[np.float32]
@@ -59,13 +59,18 @@ class _HighPass:
         kernel = np.zeros((side, side), dtype=np.float32)
         kernel[::spacing, ::spacing] = np.outer(_TAPS, _TAPS) / 6
         y, x = (_covariance(max(along, 0.0), spacing) for along in correlation)
-        # the mean square of a block has twice the mean of this over all its pairs of pixels as its variance
-        shared = [((along / along[0]) ** 2 * _PAIRS).sum() / BLOCK_PX**2 for along in (y, x)]
-        freedom = 1 / (shared[0] * shared[1])
-        return cls(kernel, float(y[0] * x[0] / 36), float(chi2.ppf(QUIET_SHARE, freedom) / freedom))
+        return cls(kernel, float(y[0] * x[0] / 36), _quiet_quantile(y, x))
 
 
-_PAIRS = np.array([BLOCK_PX, *range(2 * (BLOCK_PX - 1), 0, -2)])  # along a row of a block, 0, 1, ... pixels apart
+def _quiet_quantile(y: NDArray[np.float64], x: NDArray[np.float64]) -> float:
+    """Of the mean square of a block over its expectation, by three moments (Hall 1983, Annals of Probability 11).
+
+    `y` and `x` are the covariances along each axis, whose products' eigenvalues weigh independent squares.
+    """
+    weights = np.outer(*(np.linalg.eigvalsh(toeplitz(along / along[0])) for along in (y, x))) / BLOCK_PX**2
+    second, third = float((weights**2).sum()), float((weights**3).sum())
+    freedom = second**3 / third**2
+    return float(1 + np.sqrt(second / freedom) * (chi2.ppf(QUIET_SHARE, freedom) - freedom))
 
 
 def _covariance(correlation: float, spacing: int) -> NDArray[np.float64]:
