@@ -82,26 +82,24 @@ def condition(
         If noise is given that the chain cannot be led through.
     """
     branch = on_device(branch, device)
+    given = settings.noise if isinstance(settings.noise, GivenNoise) else None
     count = len(prepared) // len(domains)
     chains, planes, models, views = [], [], [], []
     for index, domain in enumerate(domains):
         part = slice(index * count, (index + 1) * count)
         values, lost, chain = prepared[part], damaged[part], domain
-        if isinstance(settings.noise, GivenNoise):
-            noise = given_noise(settings.noise, domain)
-        else:
-            noise = _look(values, lost, branch, device)
+        noise = _look(values, lost, branch, device) if given is None else given_noise(given, domain)
         stabilised = any(isinstance(step.settings, Stabilise) for step in domain.steps)
         if noise.gain > 0 and not stabilised:
             step = Stabilise(gain=noise.gain, read_noise=noise.read_noise, offset=noise.offset)
             chain, values = extend_chain(domain, values, lost, step)
         colours = to_opponent(values)
-        if isinstance(settings.noise, GivenNoise) or colours.shape[1] == 1:
+        if given is not None or colours.shape[1] == 1:
             shared = [noise.correlation] * colours.shape[1]
         else:  # cameras blur their colours more than their brightness
             looks = [see_noise(branch, colours[:, [colour]], lost, device) for colour in range(colours.shape[1])]
             shared = [noise.correlation if seen is None else seen.correlation for seen in looks]
-        views += _views(colours, lost, noise, shared, settings, stabilised=chain is not domain)
+        views += _views(colours, lost, noise, shared, given=given is not None, stabilised=chain is not domain)
         chains.append(chain)
         planes.append(values)
         models.append(noise)
@@ -120,15 +118,14 @@ def _views(
     damaged: Damaged,
     noise: NoiseModel,
     shared: list[tuple[float, float]],
-    settings: Settings,
     *,
+    given: bool,
     stabilised: bool,
 ) -> list[View]:
     """For each plane and opponent colour; all planes of a colour are shown alike: a stack does not flicker then.
 
     `shared` is the correlation of the noise of neighbours in each opponent colour.
     """
-    given = isinstance(settings.noise, GivenNoise)
     colours = []
     for colour, correlation in enumerate(shared):
         part = planes[:, colour : colour + 1]

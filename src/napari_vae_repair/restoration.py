@@ -95,7 +95,7 @@ class Result:
         """Noise has no mean: shift the restored colours of the channels so that what is taken away has none either.
 
         One pass has the least squared error where the noise was stabilised; led back from there it is too dark where
-        photons are few, by 15 % of the mean of a confocal image with one photon a pixel.
+        photons are few, by 14 % of the mean of a confocal image with less than one photon a pixel.
         """
         count = len(self.prepared) // len(self.chains)
         for index in np.flatnonzero(channels):

@@ -206,9 +206,7 @@ def test_a_network_that_has_grown_begins_as_it_was(
     )
     torch.testing.assert_close(before, after, rtol=1e-2, atol=1e-2)  # packed in half precision
     assert before.std() > 0.1
-    (tmp_path / starter.FILE).write_bytes(
-        packed(HierarchicalVAE(1, TINY.model_copy(update={"deeper": 3})), Inspector())
-    )
+    (tmp_path / starter.FILE).write_bytes(packed(grown, Inspector()))
     monkeypatch.setattr("training.restoring.NETWORK", TINY)
     with pytest.raises(ValueError, match="weights that the network lacks"):
         train.Run(tmp_path / "run", scenes, parsed)
