@@ -13,6 +13,7 @@ from napari_vae_repair.settings import Network
 from napari_vae_repair.vae import adapt as adapting
 from napari_vae_repair.vae.adapt import Seen, adapt, obstacle
 from napari_vae_repair.vae.device import choose_device
+from napari_vae_repair.vae.feeding import Fed
 from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.patches import PatchSource
 from napari_vae_repair.vae.predict import View
@@ -116,6 +117,6 @@ def test_turned_patches_are_told_the_correlation_along_their_own_axes(seen: Seen
     source = PatchSource(seen.planes, seen.damaged, np.zeros(1, np.int64), patch_px=32, stride=4, held_out=0.1, seed=0)
     batch = source.training(16)
     assert 0 < batch.turned.sum() < 16
-    told = adapting._to_device(batch, views, CPU).told.numpy()
+    told = Fed.of(batch, views, CPU).told.numpy()
     np.testing.assert_allclose(told[batch.turned], [[STD, 0.1, 0.6]] * batch.turned.sum(), rtol=1e-6)
     np.testing.assert_allclose(told[~batch.turned], [[STD, 0.6, 0.1]] * (~batch.turned).sum(), rtol=1e-6)

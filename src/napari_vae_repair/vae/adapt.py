@@ -17,9 +17,9 @@ from torch import Tensor
 from napari_vae_repair.errors import TrainingError
 from napari_vae_repair.noise.likelihood import noise_power, whitened_log_likelihood
 from napari_vae_repair.vae.device import Device, memory_released
-from napari_vae_repair.vae.latent import Gaussian
+from napari_vae_repair.vae.feeding import Fed, drawn_from
 from napari_vae_repair.vae.model import HierarchicalVAE
-from napari_vae_repair.vae.patches import Batch, PatchSource
+from napari_vae_repair.vae.patches import PatchSource
 from napari_vae_repair.vae.predict import View, on_device
 from napari_vae_repair.vae.record import Losses, Model
 
@@ -54,17 +54,6 @@ class Seen:
     planes: NDArray[np.float32]
     damaged: NDArray[np.bool_]
     views: list[View]
-
-
-@dataclass(frozen=True, slots=True)
-class _OnDevice:
-    """A batch in network units."""
-
-    values: Tensor
-    seen: Tensor
-    damaged: Tensor
-    counted: Tensor
-    told: Tensor
 
 
 def obstacle(seen: Seen) -> str:
@@ -162,7 +151,7 @@ def _adapt(
         for group in optimiser.param_groups:
             # the first steps are alike however many follow, so that a count taken from seconds can be given back
             group["lr"] = LEARNING_RATE * (1 if done < TIMED_STEPS else 1 - done / in_all)
-        batch = _to_device(source.training(BATCH_SIZE), seen.views, device)
+        batch = Fed.of(source.training(BATCH_SIZE), seen.views, device)
         losses = _step(network, optimiser, batch, generator, device)
         done += 1
         if done == 1:
@@ -171,7 +160,7 @@ def _adapt(
             pace = max((clock() - began) / (TIMED_STEPS - 1), 1e-6)
             in_all = max(done, int(STEPPING_SHARE * seconds / pace))
         yield done, in_all, losses
-    held_out = _to_device(source.validation(CHECK_PATCHES), seen.views, device)
+    held_out = Fed.of(source.validation(CHECK_PATCHES), seen.views, device)
     accepted, gained = _compare(before, network, held_out, seed, device)
     chosen = (network if accepted else before).requires_grad_(False).eval().to("cpu")
     record: dict[str, Any] = {"steps": done, "accepted": accepted, "gained_db": gained}
@@ -181,16 +170,12 @@ def _adapt(
 def _step(
     network: HierarchicalVAE,
     optimiser: torch.optim.Optimizer,
-    batch: _OnDevice,
+    batch: Fed,
     generator: torch.Generator,
     device: Device,
 ) -> Losses:
-    def noise(level: int, posterior: Gaussian) -> Tensor:
-        mean = posterior.mean
-        return torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
-
     with device.precision():
-        decoded = network.decode(network.encode(batch.seen, batch.damaged, batch.told), noise)
+        decoded = network.decode(network.encode(batch.seen, batch.damaged, batch.told), drawn_from(generator))
     counted = batch.counted.sum().clamp(min=1)
     residual = (batch.values - decoded.clean) * batch.counted
     std = batch.told[:, :1, None, None].expand_as(residual)
@@ -210,21 +195,9 @@ def _step(
     return Losses(float(loss.detach()), float(nll.detach()), tuple(float(level.detach()) for level in kl))
 
 
-def _to_device(batch: Batch, views: list[View], device: Device) -> _OnDevice:
-    chosen = [views[index] for index in batch.channel]
-    scale, offset = (
-        np.array([getattr(view.value_range, name) for view in chosen], dtype=np.float32)[:, None, None, None]
-        for name in ("scale", "offset")
-    )
-    parts = (batch.values * scale + offset, batch.seen * scale + offset, batch.damaged, batch.counted)
-    told = np.array([view.told for view in chosen], dtype=np.float32)
-    told[batch.turned, 1:] = told[batch.turned, :0:-1]
-    return _OnDevice(*(torch.from_numpy(part).to(device.torch) for part in (*parts, told)))
-
-
 @torch.no_grad()
 def _compare(
-    before: HierarchicalVAE, after: HierarchicalVAE, batch: _OnDevice, seed: int, device: Device
+    before: HierarchicalVAE, after: HierarchicalVAE, batch: Fed, seed: int, device: Device
 ) -> tuple[bool, float]:
     """Whether the second is surely better on the held-out pixels, and by how many decibels it seems to be."""
     probe = _correlated_noise(batch, torch.Generator(device.torch).manual_seed(seed))
@@ -237,7 +210,7 @@ def _compare(
     return float(difference.mean()) < -CERTAIN * error and gained > LEAST_GAIN, gained
 
 
-def _risk(network: HierarchicalVAE, batch: _OnDevice, probe: Tensor) -> Tensor:
+def _risk(network: HierarchicalVAE, batch: Fed, probe: Tensor) -> Tensor:
     """Stein's estimate of the squared error of one pass on the counted pixels of each patch, ``(B,)``."""
 
     def one_pass(x: Tensor) -> Tensor:
@@ -251,7 +224,7 @@ def _risk(network: HierarchicalVAE, batch: _OnDevice, probe: Tensor) -> Tensor:
     return (risk * batch.counted).sum(dim=(1, 2, 3)) / batch.counted.sum(dim=(1, 2, 3)).clamp(min=1)
 
 
-def _correlated_noise(batch: _OnDevice, generator: torch.Generator) -> Tensor:
+def _correlated_noise(batch: Fed, generator: torch.Generator) -> Tensor:
     """Normal noise with the strength and the correlation that each patch was told."""
     white = torch.randn(batch.values.shape, generator=generator, device=batch.values.device)
     spectrum = torch.fft.fft2(white[:, 0])

@@ -20,9 +20,10 @@ from napari_vae_repair.noise.likelihood import PoissonGaussian
 from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.settings import Settings, Training
 from napari_vae_repair.vae.device import Device, memory_released, to_device
-from napari_vae_repair.vae.latent import Gaussian
+from napari_vae_repair.vae.feeding import Fed, drawn_from
 from napari_vae_repair.vae.model import Decoded, HierarchicalVAE
-from napari_vae_repair.vae.patches import Batch, PatchSource
+from napari_vae_repair.vae.patches import PatchSource
+from napari_vae_repair.vae.predict import View
 from napari_vae_repair.vae.record import Losses, Model, ValueRange
 
 AVERAGE_DECAY = 0.99  # of the exponential moving average of the weights, which is what is kept
@@ -53,17 +54,6 @@ class Prepared:
     damaged: NDArray[np.bool_]
     channel: NDArray[np.int64]
     noise: tuple[NoiseModel, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _OnDevice:
-    """A batch as tensors, values in network units."""
-
-    values: Tensor
-    seen: Tensor
-    damaged: Tensor
-    counted: Tensor
-    channel: Tensor
 
 
 def steps_of(settings: Settings) -> tuple[int, int]:
@@ -105,6 +95,7 @@ def _train(prepared: Prepared, settings: Settings, device: Device) -> Generator[
     started = time.perf_counter()
     chosen, value_range = settings.training, ValueRange.of(prepared.planes)
     generator = torch.Generator(device.torch).manual_seed(settings.seed)
+    views = [View(value_range)] * len(prepared.noise)
     network, likelihood = _initialise(prepared, settings, value_range, device)
     average = copy.deepcopy(network)
     patches = PatchSource(
@@ -116,7 +107,7 @@ def _train(prepared: Prepared, settings: Settings, device: Device) -> Generator[
         held_out=chosen.held_out,
         seed=settings.seed,
     )
-    held_out = _to_device(patches.validation(VALIDATION_PATCHES), value_range, device)
+    held_out = Fed.of(patches.validation(VALIDATION_PATCHES), views, device)
     learned = [p for p in (*network.parameters(), *likelihood.parameters()) if p.requires_grad]
     optimiser = torch.optim.Adam(learned, lr=chosen.learning_rate, betas=(0.9, 0.99))
     an_epoch, in_all = steps_of(settings)
@@ -125,7 +116,7 @@ def _train(prepared: Prepared, settings: Settings, device: Device) -> Generator[
     for step in range(in_all):
         for group in optimiser.param_groups:
             group["lr"] = chosen.learning_rate * _schedule(step, in_all)
-        batch = _to_device(patches.training(chosen.batch_size), value_range, device)
+        batch = Fed.of(patches.training(chosen.batch_size), views, device)
         decoded = _forward(network, batch, device, generator)
         nll, kl = _elbo_terms(decoded, batch, likelihood)
         loss = nll + _kl_weight(step, in_all, chosen) * _free_bits(decoded, chosen.free_bits)
@@ -158,7 +149,7 @@ def _train(prepared: Prepared, settings: Settings, device: Device) -> Generator[
         "history": history,
         "seconds": time.perf_counter() - started,
         "device": device.label,
-        **_report(average, patches, likelihood, value_range, device, settings.seed),
+        **_report(average, patches, likelihood, views, device, settings.seed),
     }
     return _finish(average, likelihood, settings, value_range, record)
 
@@ -177,25 +168,12 @@ def _initialise(
     return network, likelihood
 
 
-def _to_device(batch: Batch, value_range: ValueRange, device: Device) -> _OnDevice:
-    scale, offset = np.float32(value_range.scale), np.float32(value_range.offset)
-    values, seen, damaged, counted = (
-        torch.from_numpy(part).to(device.torch, memory_format=torch.channels_last)
-        for part in (batch.values * scale + offset, batch.seen * scale + offset, batch.damaged, batch.counted)
-    )
-    return _OnDevice(values, seen, damaged, counted, torch.from_numpy(batch.channel).to(device.torch))
-
-
-def _forward(network: HierarchicalVAE, batch: _OnDevice, device: Device, generator: torch.Generator) -> Decoded:
-    def noise(level: int, posterior: Gaussian) -> Tensor:
-        mean = posterior.mean
-        return torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
-
+def _forward(network: HierarchicalVAE, batch: Fed, device: Device, generator: torch.Generator) -> Decoded:
     with device.precision():
-        return network.decode(network.encode(batch.seen, batch.damaged), noise)
+        return network.decode(network.encode(batch.seen, batch.damaged), drawn_from(generator))
 
 
-def _elbo_terms(decoded: Decoded, batch: _OnDevice, likelihood: PoissonGaussian) -> tuple[Tensor, list[Tensor]]:
+def _elbo_terms(decoded: Decoded, batch: Fed, likelihood: PoissonGaussian) -> tuple[Tensor, list[Tensor]]:
     """Negative log likelihood, and KL of each level, both in nats per value of the patch."""
     counted = batch.counted.expand_as(batch.values)
     log_likelihood = likelihood(batch.values, decoded.clean, batch.channel) * counted
@@ -231,7 +209,7 @@ def _average(average: HierarchicalVAE, network: HierarchicalVAE, step: int) -> N
 
 @torch.no_grad()
 def _negative_elbo(
-    network: HierarchicalVAE, batch: _OnDevice, likelihood: PoissonGaussian, device: Device, seed: int
+    network: HierarchicalVAE, batch: Fed, likelihood: PoissonGaussian, device: Device, seed: int
 ) -> float:
     """Of the counted pixels, with the same noise at each call."""
     generator = torch.Generator(device.torch).manual_seed(seed)
@@ -244,7 +222,7 @@ def _report(
     network: HierarchicalVAE,
     patches: PatchSource,
     likelihood: PoissonGaussian,
-    value_range: ValueRange,
+    views: list[View],
     device: Device,
     seed: int,
 ) -> dict[str, Any]:
@@ -254,13 +232,13 @@ def _report(
         ("training", patches.visible(REPORT_PATCHES)),
         ("held_out", patches.validation(REPORT_PATCHES)),
     ):
-        tensors = _to_device(batch, value_range, device)
+        fed = Fed.of(batch, views, device)
         generator = torch.Generator(device.torch).manual_seed(seed)
-        decoded = _forward(network, tensors, device, generator)
-        nll, kl = _elbo_terms(decoded, tensors, likelihood)
-        counted = tensors.counted.expand_as(tensors.values)
-        squared = (((decoded.clean - tensors.values) * counted) ** 2).sum() / counted.sum().clamp(min=1)
-        out[f"mse_{name}"] = float(squared) / value_range.scale**2
+        decoded = _forward(network, fed, device, generator)
+        nll, kl = _elbo_terms(decoded, fed, likelihood)
+        counted = fed.counted.expand_as(fed.values)
+        squared = (((decoded.clean - fed.values) * counted) ** 2).sum() / counted.sum().clamp(min=1)
+        out[f"mse_{name}"] = float(squared) / views[0].value_range.scale ** 2
         out[f"elbo_{name}"] = -float(nll + torch.stack(kl).sum())
         if name == "training":
             out["kl"] = [float(level) for level in kl]
