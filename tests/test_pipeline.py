@@ -140,6 +140,14 @@ def test_a_saved_models_own_chain_is_used_and_told(noisy: np.ndarray, model: Mod
     assert any("own preprocessing" in note for note in result.report.notes)
 
 
+def test_noise_that_cannot_be_learned_without_training_is_told(noisy: np.ndarray, model: Model) -> None:
+    asked, not_asked = (
+        restore(noisy, model=model, samples=1, noise={"kind": kind}).report for kind in ("learned", "estimated")
+    )
+    assert any("only a training from scratch can learn it" in note for note in asked.notes)
+    assert not any("only a training from scratch" in note for note in not_asked.notes)
+
+
 def test_the_report_is_json_and_text(restoration: Restoration) -> None:
     again = json.loads(json.dumps(restoration.report.to_dict()))
     assert again["reconstruction"]["held_out"]["psnr"] > 0

@@ -79,9 +79,12 @@ def samples_in_force(model: Model, settings: Settings) -> int:
 
 def notes_of(model: Model, settings: Settings) -> list[str]:
     """What the user should know about a model that was not trained now."""
-    if steps_in_force(model, settings) == settings.steps:
-        return []
-    return [f"the saved model's own preprocessing was used: {format_chain(model.settings.steps)}"]
+    notes = []
+    if steps_in_force(model, settings) != settings.steps:
+        notes.append(f"the saved model's own preprocessing was used: {format_chain(model.settings.steps)}")
+    if settings.noise.kind == "learned":
+        notes.append("the noise was estimated: only a training from scratch can learn it")
+    return notes
 
 
 def show(
