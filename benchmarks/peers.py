@@ -70,7 +70,7 @@ def _bilateral(image: Array, *, colour: float, space: float, channel_axis: int |
     return np.asarray(found + low)
 
 
-FACTORS = (0.35, 0.6, 1.0, 1.6, 2.5, 4.0)  # of the rough noise, which is too low where noise is correlated
+FACTORS = (0.35, 0.6, 1.0, 1.6, 2.5, 4.0, 6.3, 10.0, 16.0)  # of the rough noise, far too low where it is correlated
 FAMILIES = {
     "Gaussian": Family(_gaussian, lambda std: [{"sigma": s} for s in (0.4, 0.6, 0.8, 1, 1.4, 2, 2.8, 4)]),
     "median": Family(_median, lambda std: [{"radius": r} for r in (1, 2, 3, 5)]),

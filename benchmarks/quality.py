@@ -139,7 +139,9 @@ def _measure_all(options: argparse.Namespace) -> None:
             "psnr_db": round(case.psnr(estimate), 3),
             "ssim": round(float(similarity), 4),
             "seconds": round(seconds, 2),
-            "peak_memory_mb": _peak_mb(options.one),
+            "peak_memory_mb": report.peak_memory_mb(
+                resource.RUSAGE_CHILDREN if options.one == NOISE2VOID else resource.RUSAGE_SELF
+            ),
             "commit": report.commit(),
             **more,
         }
@@ -239,12 +241,6 @@ def _store(rows: list[dict[str, Any]]) -> None:
         writer.writeheader()
         writer.writerows(rows)
     written.replace(FILE)
-
-
-def _peak_mb(method: str) -> int:
-    whose = resource.RUSAGE_CHILDREN if method == NOISE2VOID else resource.RUSAGE_SELF
-    peak = resource.getrusage(whose).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return round(peak / 1e6)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import functools
 import platform
+import resource
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -35,6 +37,11 @@ def provenance(command: str, packages: Sequence[str], threads: int) -> str:
         f"`{command}`, {time.strftime('%Y-%m-%d')}, commit {commit()}, {platform.machine()}, {threads} threads, "
         f"Python {platform.python_version()}, {versions}."
     )
+
+
+def peak_memory_mb(whose: int = resource.RUSAGE_SELF) -> int:
+    """Of this process so far, or of `resource.RUSAGE_CHILDREN`."""
+    return round(resource.getrusage(whose).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6)
 
 
 def markdown(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[str]:

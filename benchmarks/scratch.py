@@ -1,14 +1,12 @@
 """Training from scratch beside classical denoisers, on the same pixels in one run.
 
-    python benchmarks/scratch.py [--data ../shared/data] [--threads N] [--methods NLM TV] [--images ...]
+    python -m benchmarks.scratch [--data ../shared/data] [--threads N] [--methods NLM TV] [--images ...]
 
 Writes benchmarks/results/scratch.md and scratch.csv; `--methods` and `--images` measure some anew and keep the others.
-The data is no part of the project: Set12/01 with Gaussian noise of sigma 25 (numpy's default_rng(0)), and the first
-image of each of three sets of real pairs: FMD (Zhang et al. 2019), W2S (Zhou et al. 2020), RENOIR (Anaya and
-Barbu 2018).
-Classical methods run with the parameter that is best against the reference, BM3D told the noise on Set12. Each method
-has a process of its own, so that its peak memory is its own. Note that `bm3d` is licensed for non-commercial use only;
-it comes with the extra [bench].
+Set12/01 with Gaussian noise of sigma 25, and the first image of each of three sets of real pairs (benchmarks/data.py).
+Classical methods run with the parameter that is best against the reference (benchmarks/peers.py), BM3D told the noise
+on Set12. Each method has a process of its own, so that its peak memory is its own. Note that `bm3d` is licensed for
+non-commercial use only; it comes with the extra [bench].
 """
 
 from __future__ import annotations
@@ -16,137 +14,76 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import platform
-import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from benchmarks import peers, report
+from benchmarks.data import DATA, Array, Case, cases
 
-Array = NDArray[np.float32]
-RESULTS = Path(__file__).parent / "results"
 IMAGES = {
-    "Set12/01, sigma 25": ("clean/set12/01.png", None),
-    "FMD Confocal_FISH_1": ("pairs/fmd/Confocal_FISH_1_noisy.png", "pairs/fmd/Confocal_FISH_1_reference.png"),
-    "W2S field057_2": ("pairs/w2s/field057_2_noisy.png", "pairs/w2s/field057_2_reference.png"),
-    "RENOIR batch01": ("pairs/renoir/batch01_noisy.png", "pairs/renoir/batch01_reference.png"),
+    "Set12/01, sigma 25": ("Set12, sigma 25", "01"),
+    "FMD Confocal_FISH_1": ("fmd", "Confocal_FISH_1"),
+    "W2S field057_2": ("w2s", "field057_2"),
+    "RENOIR batch01": ("renoir", "batch01"),
 }
-STRENGTHS = np.geomspace(0.3, 10, 28)  # times the noise's standard deviation
-BM3D_STRENGTHS = (0.5, 1.0, 1.5, 2.2, 3.3, 5.0)  # fewer: it takes ten seconds a run and more
+BM3D_STRENGTHS = (0.5, 1.0, 1.5, 2.2, 3.3, 5.0)  # times the noise's standard deviation
 EPOCHS = {"ours, 20 epochs": 20, "ours, 50 epochs (default)": 50}
 METHODS = ["noisy", "NLM", "TV", "wavelet", "BM3D", *EPOCHS]
-
-
-def load(data: Path, name: str) -> tuple[Array, Array]:
-    """Noisy image and reference, in units of 0 to 1."""
-    from imageio.v3 import imread
-
-    first, second = IMAGES[name]
-    image = imread(data / first).astype(np.float32) / 255
-    if second is None:
-        noise = np.random.default_rng(0).normal(0, 25 / 255, image.shape)
-        return (image + noise).astype(np.float32), image
-    return image, imread(data / second).astype(np.float32) / 255
-
-
-def score(estimate: Array, reference: Array, name: str) -> float:
-    """PSNR in dB by the protocol of each set (see the data's README)."""
-    x, y = np.asarray(estimate, np.float64), np.asarray(reference, np.float64)
-    if name.startswith("Set12"):
-        x, span = np.clip(x, 0, 1), 1.0
-    elif name.startswith("FMD"):
-        span = 1.0
-    else:
-        slope, offset = np.polyfit(x.ravel(), y.ravel(), 1)
-        x, span = slope * x + offset, float(np.ptp(y))
-    return float(10 * np.log10(span**2 / np.mean((x - y) ** 2)))
-
-
-def classical(method: str, noisy: Array, noise_std: float) -> Callable[[float], Array]:
-    """A denoiser of one strength, relative to the noise."""
-    from skimage import restoration as sk
-
-    axis = -1 if noisy.ndim == 3 else None
-    if method == "NLM":
-        return lambda s: sk.denoise_nl_means(
-            noisy, patch_size=5, patch_distance=6, h=0.8 * s * noise_std, sigma=s * noise_std, channel_axis=axis
-        )
-    if method == "TV":
-        return lambda s: sk.denoise_tv_chambolle(noisy, weight=s * noise_std, channel_axis=axis)
-    if method == "wavelet":
-        return lambda s: sk.denoise_wavelet(noisy, sigma=s * noise_std, channel_axis=axis, rescale_sigma=True)
-    import bm3d
-
-    planes = [noisy[..., c] for c in range(noisy.shape[-1])] if axis else [noisy]
-    return lambda s: np.stack([bm3d.bm3d(plane, s * noise_std) for plane in planes], axis=-1).reshape(noisy.shape)
+COLUMNS = ("image", "method", "psnr_db", "seconds", "peak_memory_mb", "note")
 
 
 def measure(data: Path, name: str, method: str, threads: int) -> dict[str, Any]:
-    """PSNR, seconds and peak memory of one method on one image."""
-    noisy, reference = load(data, name)
-    note = ""
-    if method in EPOCHS:
-        import torch
-
-        from napari_vae_repair import restore
-
-        torch.set_num_threads(threads)
-        started = time.perf_counter()
-        result = restore(noisy, epochs=EPOCHS[method])
-        seconds, estimate = time.perf_counter() - started, result.restored
-        note = f"{result.model.training['steps']} steps"
-    elif method == "noisy":
-        seconds, estimate = 0.0, noisy
-    else:
-        noise_std = 25 / 255 if name.startswith("Set12") else float((noisy - reference).std())
-        told = method == "BM3D" and name.startswith("Set12")
-        denoise, best = classical(method, noisy, noise_std), (-np.inf, 1.0, 0.0)
-        estimate = noisy
-        for strength in (1.0,) if told else BM3D_STRENGTHS if method == "BM3D" else STRENGTHS:
-            started = time.perf_counter()
-            candidate = denoise(float(strength))
-            took = time.perf_counter() - started
-            if (found := score(candidate, reference, name)) > best[0]:
-                best, estimate = (found, float(strength), took), candidate
-        seconds, note = best[2], "told sigma" if told else f"best of its strengths: {best[1]:.2f} sigma"
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    """PSNR, seconds (of all parameters that were tried) and peak memory of one method on one image."""
+    group, image = IMAGES[name]
+    case = next(case for case in cases(data, (group,)) if case.name == image)
+    started = time.perf_counter()
+    estimate, note = _trained(case, EPOCHS[method], threads) if method in EPOCHS else _classical(case, method)
     return {
         "image": name,
         "method": method,
-        "psnr_db": round(score(estimate, reference, name), 2),
-        "seconds": round(seconds, 1),
-        "peak_memory_mb": round(peak / 1e6),
+        "psnr_db": round(case.psnr(estimate), 2),
+        "seconds": round(time.perf_counter() - started, 1),
+        "peak_memory_mb": report.peak_memory_mb(),
         "note": note,
     }
 
 
+def _trained(case: Case, epochs: int, threads: int) -> tuple[Array, str]:
+    import torch
+
+    from napari_vae_repair import restore
+
+    torch.set_num_threads(threads)
+    result = restore(case.noisy, epochs=epochs)
+    return result.restored, f"{result.model.training['steps']} steps"
+
+
+def _classical(case: Case, method: str) -> tuple[Array, str]:
+    if method == "noisy":
+        return case.noisy, ""
+    if method != "BM3D":
+        return peers.oracle(peers.FAMILIES[method], case), "best of its parameters"
+    if case.sigma is not None:
+        return peers.bm3d_told(case), "told sigma"
+    std = float((case.noisy - case.reference).std())
+    return max((peers.bm3d_of(case.noisy, s * std) for s in BM3D_STRENGTHS), key=case.psnr), "best of its strengths"
+
+
 def write(rows: list[dict[str, Any]], threads: int) -> None:
     """The table as Markdown and CSV."""
-    RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / "scratch.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "scikit-image", "bm3d", "numpy"))
     lines = [
         "# Training from scratch beside classical denoisers",
         "",
-        f"`make bench`, {time.strftime('%Y-%m-%d')}, commit {commit.stdout.strip()}, {platform.machine()}, "
-        f"{threads} threads, Python {platform.python_version()}, {versions}.",
-        "Peak memory is that of the whole process, libraries included. See benchmarks/scratch.py for the protocol.",
+        report.provenance("python -m benchmarks.scratch", ("torch", "scikit-image", "bm3d", "numpy"), threads),
+        "Peak memory is that of the whole process, libraries included; seconds hold all parameters that were tried.",
+        "See benchmarks/scratch.py for the protocol.",
         "",
-        "| image | method | PSNR (dB) | seconds | peak memory (MB) | note |",
-        "|---|---|---|---|---|---|",
-        *("| " + " | ".join(str(value) for value in row.values()) + " |" for row in rows),
+        *report.markdown(rows, COLUMNS),
     ]
-    (RESULTS / "scratch.md").write_text("\n".join(lines) + "\n")
+    report.write("scratch", lines, rows, COLUMNS)
 
 
 def rows_of_table() -> list[tuple[str, str]]:
@@ -157,7 +94,7 @@ def rows_of_table() -> list[tuple[str, str]]:
 
 def earlier_rows(anew: list[tuple[str, str]]) -> list[dict[str, Any]]:
     """Rows of the last table that are not measured anew."""
-    path = RESULTS / "scratch.csv"
+    path = report.RESULTS / "scratch.csv"
     if not path.is_file():
         return []
     with path.open(newline="") as file:
@@ -168,7 +105,7 @@ def earlier_rows(anew: list[tuple[str, str]]) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--one", nargs=2, metavar=("IMAGE", "METHOD"), help=argparse.SUPPRESS)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
@@ -183,8 +120,9 @@ def main() -> None:
     anew = [(name, method) for name, method in rows_of_table() if name in options.images and method in options.methods]
     rows = earlier_rows(anew)
     for name, method in anew:
-        command = [sys.executable, __file__, "--data", str(options.data), "--threads", str(options.threads)]
-        done = subprocess.run([*command, "--one", name, method], capture_output=True, text=True, check=False)
+        command = [sys.executable, "-m", "benchmarks.scratch", "--data", str(options.data)]
+        command += ["--threads", str(options.threads), "--one", name, method]
+        done = subprocess.run(command, cwd=report.ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             print(f"{name}, {method}: failed\n{done.stderr}", file=sys.stderr)
             continue
