@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from napari_vae_repair.image.anscombe import anscombe, inverse_anscombe
 from napari_vae_repair.image.measured import fill_damage
@@ -22,12 +23,14 @@ from training.scenes import PROCEDURAL, Scenes, load_scenes, with_procedural
 PROCEDURAL_SHARE, PHOTO_SHARE = 0.17, 0.55  # the rest are micrographs
 MASKS, WEAVES = 600, 400
 WOVEN_SHARE = 0.15  # of scenes with cloth over them
+# Of scenes magnified so many times: those of the pool are sharp from pixel to pixel, what lenses draw mostly is not
+MAGNIFIED_SHARE, MAGNIFIED = 0.4, (1.2, 5.0)
 STABILISED_SHARE = 0.85  # of patches with signal-dependent noise
 TOLD_SHARE = 0.88
 MISTOLD = 0.15  # standard deviation of the logarithm of what is told, and of what stabilises
 MISTOLD_CORRELATED = 0.3  # more for noise whose neighbours share all of it; estimates are mostly too low there
 MARKED_QUIET = 0.5  # as scanned photos are
-VISIBLE_CHANGE = 0.1  # of the patch's range, from which on damage counts as visible
+VISIBLE_CHANGE = 0.05  # of the patch's range, from which on damage counts as visible
 _COARSE = 4  # every so many pixels of the scene decide its range
 
 
@@ -45,17 +48,23 @@ class Mix:
         Share with hardly any noise; of the marked ones `MARKED_QUIET`.
     correlated : float
         Share whose noise neighbours share.
+    photos : float
+        Share of photographs among the scenes.
+    whole : bool
+        Whether patches count as whole images, whose own extremes become -1 and 1.
     """
 
     marked: float = 0.25
     unmarked: float = 0.02
     quiet: float = 0.0
     correlated: float = CORRELATED_SHARE
+    photos: float = PHOTO_SHARE
+    whole: bool = False
 
 
 RESTORING = Mix()
 NOISY = Mix(marked=0.0, unmarked=0.3, correlated=0.55)
-DAMAGED = Mix(marked=0.0, unmarked=0.75, quiet=0.85)
+DAMAGED = Mix(marked=0.0, unmarked=0.75, quiet=0.85, photos=0.7, whole=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +126,7 @@ class BatchSource:
         groups = [np.char.startswith(names, "photo/"), names == PROCEDURAL]
         groups.append(~groups[0] & ~groups[1])
         self._groups = [np.flatnonzero(group) for group in groups]
-        shares = np.array([PHOTO_SHARE, PROCEDURAL_SHARE, 1 - PHOTO_SHARE - PROCEDURAL_SHARE])
+        shares = np.array([mix.photos, PROCEDURAL_SHARE, 1 - mix.photos - PROCEDURAL_SHARE])
         shares *= [group.size > 0 for group in self._groups]
         self._shares = shares / shares.sum()
 
@@ -144,8 +153,10 @@ class BatchSource:
         span_of = np.clip(span_of, corruption.black, corruption.white)
         if corruption.gain > 0 and not corruption.impulses and rng.random() < STABILISED_SHARE:
             clean, seen, span_of = _stabilised(clean, seen, span_of, corruption, rng)
-        noisy, masked, unmarked, unseen = self._damaged(seen, damage)
-        scale, offset = _to_network_units(span_of, rng)
+        noisy, masked, unmarked, unseen = self._damaged(seen, span_of, damage)
+        if unmarked.any():  # what nothing marks counts in the range that an image is brought to
+            span_of = np.concatenate([span_of.ravel(), noisy[::_COARSE, ::_COARSE].ravel()])
+        scale, offset = _to_network_units(span_of, rng, varied=not self._mix.whole)
         std, neighbours = seen.std * scale, np.array(corruption.neighbours, dtype=np.float32)
         planes = (noisy * scale + offset, clean * scale + offset, std)
         told = _told(float(np.sqrt((std**2).mean())), neighbours, rng)
@@ -154,7 +165,7 @@ class BatchSource:
         return (*(p[None] for p in planes), neighbours, *marks, told)
 
     def _damaged(
-        self, seen: Corrupted, drawn: float
+        self, seen: Corrupted, span_of: Plane, drawn: float
     ) -> tuple[Plane, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
         """The noisy patch with damage, what of it is marked, what is not, and what cannot be seen either."""
         rng, noisy, nothing = self._rng, seen.noisy, np.zeros(seen.noisy.shape, dtype=bool)
@@ -165,7 +176,7 @@ class BatchSource:
             return noisy, masked, seen.hit & ~masked, nothing
         if drawn < self._mix.marked + self._mix.unmarked:
             opacity, value = overlay(rng, self._patch_px)
-            low, high = np.percentile(noisy, [0.5, 99.5]).astype(np.float32)
+            low, high = np.percentile(span_of, [0.5, 99.5]).astype(np.float32)
             change = opacity * (low + value * (high - low) - noisy)
             lies = opacity >= VISIBLE
             clear = lies & (np.abs(change) >= VISIBLE_CHANGE * (high - low))
@@ -180,6 +191,8 @@ class BatchSource:
         scene = np.rot90(scene, rng.integers(4))
         if rng.random() < 0.5:
             scene = scene[:, ::-1]
+        if rng.random() < MAGNIFIED_SHARE:
+            scene = _magnified(scene, rng)
         corners = rng.integers(0, scene.shape[0] - side + 1, (2, 2))
         contrast = [scene[y : y + side, x : x + side].std() for y, x in corners]
         y, x = corners[int(np.argmax(contrast)) if rng.random() < 0.6 else 0]
@@ -188,6 +201,14 @@ class BatchSource:
             whole = _woven(whole, self._weaves[rng.integers(WEAVES)], rng)
         whole = _varied(whole, rng)
         return whole, np.ascontiguousarray(whole[y : y + side, x : x + side])
+
+
+def _magnified(scene: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
+    """A part of the scene, at its size."""
+    part = int(len(scene) / np.exp(rng.uniform(*np.log(MAGNIFIED))))
+    y, x = rng.integers(0, len(scene) - part + 1, 2)
+    image = Image.fromarray(np.ascontiguousarray(scene[y : y + part, x : x + part]))
+    return np.asarray(image.resize(scene.shape, Image.Resampling.BICUBIC))
 
 
 def _woven(scene: Plane, cloth: Plane, rng: Rng) -> Plane:
@@ -231,13 +252,13 @@ def _stabilised(
     return target, stabilised, forward(span_of)
 
 
-def _to_network_units(span_of: Plane, rng: Rng) -> tuple[np.float32, np.float32]:
-    """Scale and offset, varied as where a patch is only a part of a larger image with other extremes."""
+def _to_network_units(span_of: Plane, rng: Rng, *, varied: bool) -> tuple[np.float32, np.float32]:
+    """Scale and offset; `varied` as where a patch is only a part of a larger image with other extremes."""
     low, high = (float(value) for value in np.percentile(span_of, [0.5, 99.5]))
     span = max(high - low, 1e-3)
-    if rng.random() < 0.5:
+    if varied and rng.random() < 0.5:
         low, high = low - rng.uniform(0, 0.6) * span, high + rng.exponential(0.5) * span
-    elif rng.random() < 0.2:
+    elif varied and rng.random() < 0.2:
         high = low + span * rng.uniform(0.3, 1)
     scale = 2 / max(high - low, 1e-3)
     return np.float32(scale), np.float32(-1 - low * scale)

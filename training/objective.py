@@ -17,6 +17,7 @@ from training.batches import Batch
 REACHED, REACHED_POWER, REACHED_FLOOR = 0.024, 1.1, 5e-4
 CORRELATED_FACTOR = 3.0  # correlated noise leaves so many times more, for a correlation of 1
 DAMAGE_REACHED = 0.01
+DAMAGE_WEIGHT = 3.0  # of masked pixels, which are few
 LEVELS, CORRELATIONS = 12, 3  # of noise, between which errors are balanced
 FORGETTING = 0.02  # of what was reached before, at each patch
 # 1 = every level of noise counts alike, and the gradient of the faintest drowns all others; 0.5 = gradients are alike
@@ -106,7 +107,8 @@ def terms(network: HierarchicalVAE, batch: Tensors, sampled: int, device: Device
         mean = network.decode(encoded, lambda level, posterior: None).clean
     squared = (mean - batch.clean) ** 2
     weight = good_weight(batch) if balance is None else balance.weight(batch, squared)
-    one_pass = (torch.where(batch.masked > 0, weight.clamp(max=1 / DAMAGE_REACHED), weight) * squared).mean()
+    weight = torch.where(batch.masked > 0, DAMAGE_WEIGHT * weight.clamp(max=1 / DAMAGE_REACHED), weight)
+    one_pass = (weight * squared).mean()
     part = batch.first(sampled)
     with device.precision():
         drawn = network.decode([level[:sampled] for level in encoded], _randomly)

@@ -108,3 +108,22 @@ def test_a_batch_tells_the_truth_of_its_noise(mix: object) -> None:
                 scores.append(float((((noisy - clean) / std) ** 2)[counted > 0].mean()))
     assert 0.9 < np.median(scores) < 1.1
     assert damaged > 0
+
+
+def test_a_magnified_scene_is_a_smoother_part_of_itself() -> None:
+    rng = np.random.default_rng(0)
+    for whole in procedural_scenes(8, 96, 3):
+        magnified = batches._magnified(whole, rng)
+        assert (magnified.shape, magnified.dtype) == (whole.shape, whole.dtype)
+        steps = [np.abs(np.diff(each.astype(int), axis=0)).mean() / max(each.std(), 1) for each in (whole, magnified)]
+        assert steps[1] < steps[0]
+
+
+def test_patches_that_count_as_whole_images_fill_the_range() -> None:
+    extremes = {}
+    for mix in (RESTORING, DAMAGED):
+        source = BatchSource(_scenes(), 16, 96, mix, 0)
+        noisy = np.concatenate([source.draw().noisy for _ in range(4)])
+        extremes[mix] = np.percentile(noisy, [0.5, 99.5], axis=(1, 2, 3))
+    assert np.median(np.abs(extremes[DAMAGED] - [[-1], [1]])) < 0.1
+    assert extremes[RESTORING][1].std() > 2 * extremes[DAMAGED][1].std()
