@@ -94,16 +94,16 @@ def overlay(rng: Rng, side: int) -> tuple[NDArray[np.float32], NDArray[np.float3
     -------
     opacity, value : ndarray of float32
         ``(side, side)`` each: the image becomes ``(1 - opacity) * image + opacity * value``, with values of 0 (the
-        darkest of the image) to 1 (the brightest).
+        darkest of the image) to 1 (the brightest), and beyond, as white film is brighter than the scene on it.
     """
-    kind = rng.choice(list(LAID), p=[0.3, 0.25, 0.3, 0.15])
+    kind = rng.choice(list(LAID), p=[0.25, 0.2, 0.25, 0.3])
     opacity = LAID[kind](rng, side)
-    opacity *= rng.uniform(0.5, 1) / max(float(opacity.max()), 1e-3)
+    opacity *= rng.uniform(0.7 if kind == "stains" else 0.5, 1) / max(float(opacity.max()), 1e-3)
     texture = gaussian_filter(rng.standard_normal((side, side)).astype(np.float32), rng.uniform(0.7, 4))
     texture /= texture.std()
     opacity = np.clip(opacity * (1 + rng.uniform(0, 0.3) * texture), 0, 1)
-    value = rng.choice([0.0, 1.0, rng.uniform(0, 1)], p=[0.3, 0.6, 0.1])
-    return opacity.astype(np.float32), np.clip(value + 0.05 * rng.random() * texture, -0.1, 1.1).astype(np.float32)
+    value = rng.choice([-0.3 * rng.random(), 1 + 0.4 * rng.random(), rng.random()], p=[0.12, 0.8, 0.08])
+    return opacity.astype(np.float32), (value + rng.choice([0, 0.05 * rng.random()]) * texture).astype(np.float32)
 
 
 def _fine(rng: Rng, side: int, fine: Mask, softest: float) -> NDArray[np.float32]:
@@ -153,12 +153,12 @@ def _bundles(rng: Rng, side: int) -> NDArray[np.float32]:
 def _stains(rng: Rng, side: int) -> NDArray[np.float32]:
     """Islands of any size with sharp, ragged edges, denser here than there, with drops around them."""
     field = np.zeros((side, side), dtype=np.float32)
-    for reach in (1.5, 4.0, 10.0, 25.0):
+    for reach in (1.5, 4.0, 10.0, 25.0, 50.0):
         part = gaussian_filter(rng.standard_normal((side, side)).astype(np.float32), reach, mode="reflect")
         field += part / part.std() * np.float32(reach**0.7)
-    islands = field > np.quantile(field, 1 - rng.uniform(0.03, 0.5))
+    islands = field > np.quantile(field, 1 - rng.uniform(0.03, 0.6))
     density = gaussian_filter(rng.standard_normal((side, side)).astype(np.float32), rng.uniform(4, 20))
-    opacity = islands * np.clip(rng.uniform(0.4, 1) + 0.2 * density / density.std(), 0.1, 1)
+    opacity = islands * np.clip(rng.uniform(0.4, 1) + 0.2 * rng.random() * density / density.std(), 0.1, 1)
     if rng.random() < 0.5:
         opacity = np.maximum(opacity, rng.uniform(0.3, 1) * _spatter(rng, side))
     return np.asarray(gaussian_filter(opacity, rng.choice([0.0, 0.5, 1.5])), dtype=np.float32)

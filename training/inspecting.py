@@ -19,6 +19,7 @@ from training.scenes import Scenes
 SMALLEST_STD = 2e-3  # network units: what 8-bit quantisation leaves
 STRONG_STD = 0.04  # network units, 2 % of the range: noise that one sees
 VALIDATION_BATCHES, BATCH_SIZE, PATCH_PX, SEED = 16, 16, 96, 12345
+LEAST_AREA = 30  # pixels: a patch with less damage has no Dice loss of its own
 FALSE_MARKS = 5e-4  # of undamaged pixels: where the threshold lies
 
 
@@ -75,7 +76,8 @@ class SeeingNoise:
 class FindingDamage:
     """Network, objective and validation of the damage branch; `held_out` are the scenes for validation.
 
-    The loss is the cross entropy and the Dice loss (Milletari et al. 2016, arXiv:1606.04797), since damage is rare.
+    The loss is the cross entropy and the Dice loss (Milletari et al. 2016, arXiv:1606.04797) of the batch and of each
+    patch, since damage is rare and stains would else drown all specks.
     """
 
     mix = DAMAGED
@@ -100,10 +102,12 @@ class FindingDamage:
         entropy = functional.binary_cross_entropy_with_logits(logits, batch.unmarked, weight=judged)
         found, over = torch.sigmoid(logits) * judged, (1, 2, 3)
         area = batch.unmarked.sum(dim=over)
-        # of each damaged patch: stains would else drown all specks
-        each = 1 - 2 * (found * batch.unmarked).sum(dim=over) / (found.sum(dim=over) + area + 1)
-        dice = (each * (area > 0)).sum() / (area > 0).sum().clamp(min=1)
-        return 5 * entropy + dice, {"train_entropy": float(entropy.detach()), "train_dice": float(dice.detach())}
+        hits, either = 2 * (found * batch.unmarked).sum(dim=over), found.sum(dim=over) + area
+        large = (area > LEAST_AREA).float()
+        each = ((1 - hits / (either + 1)) * large).sum() / large.sum().clamp(min=1)
+        whole = 1 - hits.sum() / (either.sum() + 1)
+        logged = {"train_entropy": entropy, "train_dice": whole, "train_dice_each": each}
+        return 5 * entropy + whole + 0.5 * each, {name: float(value.detach()) for name, value in logged.items()}
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
