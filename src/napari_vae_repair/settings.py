@@ -259,7 +259,7 @@ class Settings(_Frozen):
     @model_validator(mode="before")
     @classmethod
     def _training_where_only_that_can_follow(cls, given: Any) -> Any:
-        if isinstance(given, dict) and "model" not in given and _ask_for_training(given):
+        if isinstance(given, dict) and "model" not in given and trains_alone(given):
             return given | {"model": SCRATCH}
         return given
 
@@ -316,7 +316,7 @@ def make_settings(settings: Settings | None = None, **changes: Any) -> Settings:
     if isinstance(changes.get("chain"), str):
         changes["chain"] = parse_chain(changes["chain"])
     before = {} if settings is None else settings.model_dump()
-    if "model" not in changes and _ask_for_training(changes):
+    if "model" not in changes and trains_alone(changes):
         changes["model"] = SCRATCH
     # the chain of an earlier choice must not outlive a newly chosen preset
     if "preset" in changes and "chain" not in changes:
@@ -324,7 +324,8 @@ def make_settings(settings: Settings | None = None, **changes: Any) -> Settings:
     return _validated(TypeAdapter(Settings), before | _plain(changes))
 
 
-def _ask_for_training(changes: dict[str, Any]) -> bool:
+def trains_alone(changes: dict[str, Any]) -> bool:
+    """Whether these settings, without a model named beside them, mean a training from scratch."""
     noise = changes.get("noise")
     kind = noise.get("kind") if isinstance(noise, dict) else getattr(noise, "kind", None)
     return bool({"epochs", "network", "training"} & changes.keys()) or (

@@ -105,10 +105,7 @@ def take_snapshot(layer: Any, *, mask_layer: Any = None, plane_at: Sequence[floa
             "Choose an Image layer (Labels, Points and Shapes hold no measured values).",
         )
     data = layer.data[0] if layer.multiscale else layer.data
-    axes = axes_letters(layer.axis_labels) + ("S" if layer.rgb else "")
-    index: tuple[int | slice, ...] = (slice(None),) * layer.ndim
-    if plane_at is not None:
-        index = _plane_index(layer, axes, data.shape, plane_at)
+    index, axes = chosen_part(layer, plane_at)
     kept = [d for d, item in enumerate(index) if isinstance(item, slice)]
     if _in_memory(data):
         data = np.array(data[index])  # the user may write into the layer's array while the worker reads
@@ -131,6 +128,17 @@ def take_snapshot(layer: Any, *, mask_layer: Any = None, plane_at: Sequence[floa
     )
 
 
+def chosen_part(layer: Any, plane_at: Sequence[float] | None) -> tuple[tuple[int | slice, ...], str]:
+    """What of the layer's data is restored, an entry for each dimension, and the letters of its axes; see above."""
+    axes = axes_letters(layer.axis_labels) + ("S" if layer.rgb else "")
+    if plane_at is None:
+        return (slice(None),) * layer.ndim, axes
+    shape = (layer.data[0] if layer.multiscale else layer.data).shape
+    at = layer.world_to_data(plane_at)
+    steps = [int(np.clip(round(float(at[d])), 0, shape[d] - 1)) for d in range(layer.ndim)]
+    return tuple(slice(None) if axes[d] in "YX" else steps[d] for d in range(layer.ndim)), axes
+
+
 def fingerprint(pixels: NDArray[np.generic]) -> int:
     """CRC-32 of the values in C order."""
     return zlib.crc32(np.ascontiguousarray(pixels).view(np.uint8).data)
@@ -149,12 +157,6 @@ def _read_planes(data: Any, axes: str, should_stop: Callable[[], bool]) -> NDArr
             raise Cancelled("read")
         pixels[position] = np.asarray(data[position])
     return pixels
-
-
-def _plane_index(layer: Any, axes: str, shape: tuple[int, ...], point: Sequence[float]) -> tuple[int | slice, ...]:
-    at = layer.world_to_data(point)
-    steps = [int(np.clip(round(float(at[d])), 0, shape[d] - 1)) for d in range(layer.ndim)]
-    return tuple(slice(None) if axes[d] in "YX" else steps[d] for d in range(layer.ndim))
 
 
 def _space(layer: Any, kept: list[int]) -> dict[str, Any]:

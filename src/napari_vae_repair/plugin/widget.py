@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,13 @@ from psygnal import Signal
 
 from napari_vae_repair.errors import InputError, SettingsError, VaeRepairError
 from napari_vae_repair.plugin.controls import Controls, duration, wrap
+from napari_vae_repair.plugin.copying import Chosen, CopyRow, command_of, python_of
 from napari_vae_repair.plugin.damage_mask import type_of
 from napari_vae_repair.plugin.layers import add_results, our_facts, result_layers
 from napari_vae_repair.plugin.preferences import read_preferences
 from napari_vae_repair.plugin.snapshot import take_snapshot
 from napari_vae_repair.plugin.worker import RestorationFailed, Update, start_worker, without_frames
+from napari_vae_repair.scripting import repeatable
 from napari_vae_repair.settings import Settings
 
 if TYPE_CHECKING:
@@ -72,7 +75,8 @@ class VaeRepairWidget(Container[Widget]):
         self.layer, self.plane_only = self.controls.layer, self.controls.plane_only
         self.mask_layer, self.preset, self.chain = self.controls.mask_layer, self.controls.preset, self.controls.chain
         self.model_from, self.model_file = self.controls.model_from, self.controls.model_file
-        self.epochs, self.samples, self.seed = self.controls.epochs, self.controls.samples, self.controls.seed
+        self.epochs, self.adapt = self.controls.epochs, self.controls.adapt
+        self.samples, self.seed = self.controls.samples, self.controls.seed
         self.device, self.device_text = self.controls.device, self.controls.device_text
         self._build()
         self._connect()
@@ -91,9 +95,10 @@ class VaeRepairWidget(Container[Widget]):
             widgets=[self.restore_button, self.cancel_button, self.save_button], layout="horizontal", labels=False
         )
         buttons.margins = (0, 0, 0, 0)
+        self.copies = CopyRow(self.as_python, self.as_command, self._tell)
         self.progress = ProgressBar(max=PROGRESS_STEPS, value=0)
         self.status = Label(value="")
-        self.extend([buttons, self.progress, self.status])
+        self.extend([buttons, self.copies, self.progress, self.status])
         wrap(self.status)
         self.native.layout().insertWidget(0, self.controls.scroll_area(), 1)
         self.native.setMinimumWidth(MINIMUM_WIDTH_PX)
@@ -182,16 +187,8 @@ class VaeRepairWidget(Container[Widget]):
         viewer = self._viewer()
         if self.running or viewer is None:
             return self._worker
-        layer = self.layer.value
-        if layer is None:
-            raise InputError(
-                "There is no image layer to restore.",
-                "A layer of kind Image is needed.",
-                "Open an image first (File ▸ Open, or File ▸ Open Sample ▸ VAE Repair).",
-            )
-        settings = self.current_settings()
-        plane_at = tuple(viewer.dims.point) if self.plane_only.value else None
-        snapshot = take_snapshot(layer, mask_layer=self.mask_layer.value, plane_at=plane_at)
+        chosen = self._chosen()
+        snapshot = take_snapshot(chosen.layer, mask_layer=chosen.mask_layer, plane_at=chosen.plane_at)
         connect = {
             "yielded": _weakly(self._updated),
             # only what places the results is kept here: the pixels belong to the worker, which frees them
@@ -199,8 +196,41 @@ class VaeRepairWidget(Container[Widget]):
             "errored": _weakly(self._errored),
         }
         self._show_running(True)
-        self._worker, self._stop = start_worker(snapshot, settings, connect, f"Restoring {layer.name}")
+        self._worker, self._stop = start_worker(snapshot, chosen.settings, connect, f"Restoring {snapshot.name}")
         return self._worker
+
+    def as_python(self) -> str:
+        """The call that restores the chosen layer with the present settings, for napari's console.
+
+        Seconds of adapting become the steps of the last run, if that had the same settings: the same pixels again.
+
+        Raises
+        ------
+        InputError, SettingsError
+            As `start`.
+        """
+        return python_of(self._repeatable())
+
+    def as_command(self) -> str:
+        """The line for a shell that does it with the layer's file; errors and seconds as above."""
+        return command_of(self._repeatable())
+
+    def _chosen(self) -> Chosen:
+        layer, viewer = self.layer.value, self._viewer()
+        if layer is None or viewer is None:
+            raise InputError(
+                "There is no image layer to restore.",
+                "A layer of kind Image is needed.",
+                "Open an image first (File ▸ Open, or File ▸ Open Sample ▸ VAE Repair).",
+            )
+        plane_at = tuple(viewer.dims.point) if self.plane_only.value else None
+        return Chosen(layer, self.current_settings(), self.mask_layer.value, plane_at)
+
+    def _repeatable(self) -> Chosen:
+        chosen, last = self._chosen(), self.restoration
+        if last is None or last.settings != chosen.settings:
+            return chosen
+        return replace(chosen, settings=repeatable(chosen.settings, last.model.training))
 
     def start_later(self, layer: Any) -> None:
         """Restore a layer with the settings from Preferences as soon as no run is under way."""
@@ -314,6 +344,12 @@ class VaeRepairWidget(Container[Widget]):
             self.start()
         except VaeRepairError as error:
             notify(error)
+
+    def _tell(self, news: str | VaeRepairError) -> None:
+        if isinstance(news, str):
+            self.status.value = news
+        else:
+            notify(news)
 
     def _save_pressed(self) -> None:
         from qtpy.QtWidgets import QFileDialog

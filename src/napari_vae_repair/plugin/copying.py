@@ -1,0 +1,89 @@
+"""The present choice of the widget as Python for napari's console, and as a command for the shell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from magicgui.widgets import Container, PushButton
+from magicgui.widgets.bases import Widget
+
+from napari_vae_repair.errors import VaeRepairError
+from napari_vae_repair.plugin.snapshot import chosen_part
+from napari_vae_repair.scripting import INPUT, MASK, OUTPUT, as_command, as_python
+from napari_vae_repair.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What the widget would restore, and how; the last two are arguments of `take_snapshot`."""
+
+    layer: Any
+    settings: Settings
+    mask_layer: Any = None
+    plane_at: Sequence[float] | None = None
+
+
+class CopyRow(Container[Widget]):
+    """Two buttons that fill the clipboard.
+
+    Parameters
+    ----------
+    python, command : callable
+        What to copy; may raise a `VaeRepairError`.
+    tell : callable
+        Takes what was copied, or the error.
+    """
+
+    def __init__(
+        self, python: Callable[[], str], command: Callable[[], str], tell: Callable[[str | VaeRepairError], None]
+    ) -> None:
+        self.python = PushButton(
+            text="Copy as Python", tooltip="API: w.as_python(). The call that does it, for napari's console."
+        )
+        self.command = PushButton(
+            text="Copy as command", tooltip="API: w.as_command(). The same for a shell and the layer's file."
+        )
+        super().__init__(widgets=[self.python, self.command], layout="horizontal", labels=False)
+        self.margins = (0, 0, 0, 0)
+        self._tell = tell
+        self.python.changed.connect(lambda: self._copy(python))
+        self.command.changed.connect(lambda: self._copy(command))
+
+    def _copy(self, text_of: Callable[[], str]) -> None:
+        from qtpy.QtGui import QGuiApplication
+
+        try:
+            text = text_of()
+        except VaeRepairError as error:
+            self._tell(error)
+            return
+        QGuiApplication.clipboard().setText(text)
+        self._tell(f"Copied:\n{text}")
+
+
+def python_of(chosen: Chosen) -> str:
+    """Lines that restore the layer of `viewer` as the widget does."""
+    layer, mask_layer = chosen.layer, chosen.mask_layer
+    index, axes = chosen_part(layer, chosen.plane_at)
+    letters, image, part = None, f"viewer.layers[{layer.name!r}]", ""
+    if chosen.plane_at is not None:
+        part = "[" + ", ".join(":" if isinstance(item, slice) else str(item) for item in index) + "]"
+        letters = "".join(axis for axis, item in zip(axes, index, strict=False) if isinstance(item, slice))
+        letters += "S" if layer.rgb else ""
+    source = image + (".data[0]" if layer.multiscale else ".data") + part if part else image
+    if mask_layer is None:
+        return as_python(chosen.settings, source, axes=letters)
+    mask = f"damage_mask(viewer.layers[{mask_layer.name!r}], {image}, {axes.removesuffix('S')!r}){part}"
+    first = "from napari_vae_repair.plugin.damage_mask import damage_mask\n"
+    return as_python(chosen.settings, source, axes=letters, mask=mask).replace("\n", f"\n{first}", 1)
+
+
+def command_of(chosen: Chosen) -> str:
+    """The command for the layer's file, a stack as a whole; a layer without one, and a mask, get a name to replace."""
+    path = chosen.layer.source.path
+    given = INPUT if path is None else str(path)
+    to = OUTPUT if path is None else str(Path(path).with_name(f"{Path(path).stem}.{OUTPUT}"))
+    return as_command(chosen.settings, given, to, mask=None if chosen.mask_layer is None else MASK)

@@ -1,0 +1,91 @@
+"""Copy as Python and as a command: what the clipboard gets restores the same pixels."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from qtpy.QtGui import QGuiApplication
+
+from napari_vae_repair import cli
+
+pytestmark = pytest.mark.gui
+
+Noisy = Callable[..., np.ndarray]
+Finish = Callable[[Any], Any]
+
+
+def run_in_console(viewer: Any, text: str) -> Any:
+    scope: dict[str, Any] = {"viewer": viewer}
+    exec(text, scope)
+    return scope["result"]
+
+
+@pytest.mark.parametrize("kind", ["stack", "plane", "multiscale plane", "rgb", "masked", "masked plane"])
+def test_copied_python_gives_the_pixels_of_the_button(
+    viewer: Any, docked: Any, noisy: Noisy, noisy_rgb: np.ndarray, finish: Finish, kind: str
+) -> None:
+    stack = noisy(3, 24, 32)
+    if kind == "rgb":
+        viewer.add_image(noisy_rgb, name="my 'layer'", rgb=True)
+    elif kind == "multiscale plane":
+        viewer.add_image([stack, stack[:, ::2, ::2]], name="my 'layer'", multiscale=True)
+    else:
+        viewer.add_image(stack, name="my 'layer'")
+    if "masked" in kind:
+        labels = np.zeros(stack.shape, int)
+        labels[1, :6] = 1
+        docked.mask_layer.value = viewer.add_labels(labels, name="lost")
+    viewer.dims.set_current_step(0, 1)
+    docked.plane_only.value = "plane" in kind
+    docked.copies.python.changed.emit(True)
+    text = QGuiApplication.clipboard().text()
+    assert text == docked.as_python()
+    assert text in docked.status.value
+    docked.start()
+    result = finish(docked)
+    again = run_in_console(viewer, text)
+    np.testing.assert_array_equal(again.restored, result.restored)
+    assert again.report.damaged_share == result.report.damaged_share
+    assert again.axes == result.axes
+
+
+def test_a_copied_command_gives_the_pixels_of_the_button(
+    viewer: Any, docked: Any, noisy: Noisy, finish: Finish, tmp_path: Path
+) -> None:
+    file = tmp_path / "my image.tif"
+    iio.imwrite(file, noisy(24, 32))
+    viewer.open(file, plugin="napari")
+    docked.copies.command.changed.emit(True)
+    text = QGuiApplication.clipboard().text()
+    docked.start()
+    result = finish(docked)
+    assert cli.main(shlex.split(text)[1:]) == 0
+    np.testing.assert_array_equal(iio.imread(tmp_path / "my image.restored.tif"), result.restored)
+
+
+def test_seconds_of_adapting_are_copied_as_the_steps_of_the_last_run(
+    viewer: Any, docked: Any, noisy: Noisy, finish: Finish
+) -> None:
+    viewer.add_image(noisy(64, 64), name="layer")
+    docked.model_from.value = "starter (ready at once)"
+    docked.adapt.value = 1
+    assert "adapt_seconds=1.0" in docked.as_python()
+    docked.start()
+    steps = finish(docked).model.training["adapted"]["steps"]
+    assert f"adapt_steps={steps}" in docked.as_python()
+    assert f"--set adapt_steps={steps}" in docked.as_command()
+    docked.seed.value = 3
+    assert "adapt_seconds=1.0" in docked.as_python()
+
+
+def test_without_a_layer_nothing_is_copied(docked: Any, told: list[str]) -> None:
+    QGuiApplication.clipboard().setText("before")
+    docked.copies.command.changed.emit(True)
+    assert QGuiApplication.clipboard().text() == "before"
+    assert any("no image layer" in message for message in told)
