@@ -3,84 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 from skimage import restoration as sk
-from skimage.filters import median
-from skimage.morphology import disk
 
 from benchmarks.data import Array, Case
 from napari_vae_repair.image.anscombe import anscombe, inverse_anscombe
+from napari_vae_repair.image.classical import Family, rough_noise, tuned
 from napari_vae_repair.noise.estimate import estimate_noise
 from napari_vae_repair.noise.record import NoiseModel
 
 Denoiser = Callable[[Array], Array]
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A classical denoiser with the parameters among which it is tuned.
-
-    Attributes
-    ----------
-    apply : callable
-        Of an image and keyword parameters.
-    parameters : callable
-        From a rough standard deviation of the noise to the parameters to try.
-    """
-
-    apply: Callable[..., Array]
-    parameters: Callable[[float], list[dict[str, float]]]
-
-
-def _gaussian(image: Array, *, sigma: float, channel_axis: int | None) -> Array:
-    return np.asarray(gaussian_filter(image, (sigma, sigma) if channel_axis is None else (sigma, sigma, 0)))
-
-
-def _median(image: Array, *, radius: int, channel_axis: int | None) -> Array:
-    footprint = disk(radius) if channel_axis is None else disk(radius)[..., None]
-    return np.asarray(median(image, footprint))
-
-
-def _nlm(image: Array, *, strength: float, channel_axis: int | None) -> Array:
-    found = sk.denoise_nl_means(
-        image, patch_size=5, patch_distance=6, h=0.8 * strength, sigma=strength, channel_axis=channel_axis
-    )
-    return np.asarray(found)
-
-
-def _tv(image: Array, *, weight: float, channel_axis: int | None) -> Array:
-    return np.asarray(sk.denoise_tv_chambolle(image, weight=weight, channel_axis=channel_axis))
-
-
-def _wavelet(image: Array, *, sigma: float, channel_axis: int | None) -> Array:
-    found = sk.denoise_wavelet(
-        image, sigma=sigma, channel_axis=channel_axis, rescale_sigma=True, method="BayesShrink", wavelet="db2"
-    )
-    return np.asarray(found)
-
-
-def _bilateral(image: Array, *, colour: float, space: float, channel_axis: int | None) -> Array:
-    low = image.min()  # values below 0 are refused
-    found = sk.denoise_bilateral(image - low, sigma_color=colour, sigma_spatial=space, channel_axis=channel_axis)
-    return np.asarray(found + low)
-
-
-FACTORS = (0.35, 0.6, 1.0, 1.6, 2.5, 4.0, 6.3, 10.0, 16.0)  # of the rough noise, far too low where it is correlated
-FAMILIES = {
-    "Gaussian": Family(_gaussian, lambda std: [{"sigma": s} for s in (0.4, 0.6, 0.8, 1, 1.4, 2, 2.8, 4)]),
-    "median": Family(_median, lambda std: [{"radius": r} for r in (1, 2, 3, 5)]),
-    "wavelet": Family(_wavelet, lambda std: [{"sigma": f * std} for f in FACTORS]),
-    "TV": Family(_tv, lambda std: [{"weight": f * std} for f in FACTORS]),
-    "NLM": Family(_nlm, lambda std: [{"strength": f * std} for f in FACTORS]),
-    "bilateral": Family(
-        _bilateral, lambda std: [{"colour": f * std, "space": s} for s in (1.5, 3) for f in (1.0, 2.0, 4.0)]
-    ),
-}
 
 
 def oracle(family: Family, case: Case) -> Array:
@@ -90,20 +24,12 @@ def oracle(family: Family, case: Case) -> Array:
 
 
 def j_invariant(family: Family, case: Case) -> Array:
-    """With the parameters that predict held-out pixels best (Batson & Royer 2019), by scikit-image."""
-    ranges: dict[str, list[Any]] = {}
-    for chosen in family.parameters(_rough(case)):
-        for name, value in (chosen | {"channel_axis": case.channel_axis}).items():
-            known = ranges.setdefault(name, [])
-            if value not in known:
-                known.append(value)
-    _, (tested, losses) = sk.calibrate_denoiser(case.noisy, family.apply, ranges, extra_output=True)
-    return family.apply(case.noisy, **tested[int(np.argmin(losses))])
+    """With the parameters that predict held-out pixels best, as the package tunes it."""
+    return tuned(family, case.noisy, case.channel_axis)[1]
 
 
 def _rough(case: Case) -> float:
-    """The usual estimate of scikit-image's examples (Donoho & Johnstone 1994)."""
-    return max(float(np.mean(sk.estimate_sigma(case.noisy, channel_axis=case.channel_axis))), 1e-4)
+    return rough_noise(case.noisy, case.channel_axis)
 
 
 # ---- BM3D ------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from skimage.metrics import structural_similarity
 from benchmarks import peers, pictures, report
 from benchmarks.data import DATA, REPEATS, Array, Case, cases, group_names
 from benchmarks.report import RESULTS, ROOT, provenance
+from napari_vae_repair.image.classical import FAMILIES
 
 FILE = RESULTS / "quality.csv"
 COLUMNS = ("group", "image", "method", "psnr_db", "ssim", "seconds", "peak_memory_mb", "commit", "adapted")
@@ -76,7 +77,7 @@ METHODS: dict[str, Callable[[Case], tuple[Array, dict[str, Any]]]] = {
     "VST+BM3D, noise fitted": _plain(peers.vst_bm3d_fitted),
 }
 METHODS[NOISE2VOID] = _noise2void
-for _name, _family in peers.FAMILIES.items():
+for _name, _family in FAMILIES.items():
     METHODS[f"{_name}, J-invariant"] = _plain(functools.partial(peers.j_invariant, _family))
     METHODS[f"{_name}, oracle"] = _plain(functools.partial(peers.oracle, _family))
 PUBLISHED = {  # dB; mean of the set

@@ -22,6 +22,7 @@ from typing import Any
 
 from benchmarks import peers, report
 from benchmarks.data import DATA, Array, Case, cases
+from napari_vae_repair.image.classical import FAMILIES
 
 IMAGES = {
     "Set12/01, sigma 25": ("Set12, sigma 25", "01"),
@@ -65,7 +66,7 @@ def _classical(case: Case, method: str) -> tuple[Array, str]:
     if method == "noisy":
         return case.noisy, ""
     if method != "BM3D":
-        return peers.oracle(peers.FAMILIES[method], case), "best of its parameters"
+        return peers.oracle(FAMILIES[method], case), "best of its parameters"
     if case.sigma is not None:
         return peers.bm3d_told(case), "told sigma"
     std = float((case.noisy - case.reference).std())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 from skimage.data import camera
@@ -193,6 +195,38 @@ def test_a_link_to_the_input_is_the_input(noisy: Path, tmp_path: Path) -> None:
 
 
 # ---- the process ------------------------------------------------------------------------------
+
+
+def test_compare_writes_a_table_and_a_figure(noisy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, figure = tmp_path / "table.csv", tmp_path / "sheet.png"
+    options = ["--methods", "VAE Repair,TV", "--reference", str(noisy), "--csv", str(table), "--figure", str(figure)]
+    assert main(["compare", str(noisy), *options]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.split() == [str(table), str(figure)]
+    assert "TV (2 of 2)" in printed.err
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["method"] for row in rows} == {"VAE Repair", "TV"}
+    assert [float(row["loss"]) for row in rows] == sorted(float(row["loss"]) for row in rows)
+    assert all(float(row["psnr"]) > 15 and 0 < float(row["ssim"]) <= 1 for row in rows)
+    assert any(row["parameters"].startswith("weight=") for row in rows)
+    sheet = iio.imread(figure)
+    assert sheet.shape == (256 + 34, 3 * 256, 3)
+    assert all(sheet[34:, x : x + 256].std() > 20 for x in (0, 256, 512))
+    assert main(["compare", str(noisy), "--methods", "TV"]) == 0
+    assert "TV" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options", [["--methods", "TV,nml"], ["--csv", "in/noisy.tif"], ["--reference", "gone.tif"]], ids=str
+)
+def test_mistakes_in_comparing_are_told(
+    noisy: Path, tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = noisy.read_bytes()
+    assert main(["compare", str(noisy), *options]) == 2
+    assert noisy.read_bytes() == before
 
 
 def test_help_and_version_are_quick_and_import_nothing_heavy() -> None:

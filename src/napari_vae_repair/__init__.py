@@ -7,6 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # type checkers read it as True; importing `typing` would cost half of the import's time
 if TYPE_CHECKING:
+    from napari_vae_repair.comparison import compare
     from napari_vae_repair.damage import find_damage
     from napari_vae_repair.pipeline import encode, restore
     from napari_vae_repair.restoration import Restoration
@@ -14,11 +15,12 @@ if TYPE_CHECKING:
     from napari_vae_repair.vae.checkpoint import load_model
 
 __version__ = "0.1.0"
-__all__ = ["Restoration", "Settings", "encode", "find_damage", "load_model", "restore"]
+__all__ = ["Restoration", "Settings", "compare", "encode", "find_damage", "load_model", "restore"]
 
 _HOME = {
     "Restoration": "restoration",
     "Settings": "settings",
+    "compare": "comparison",
     "encode": "pipeline",
     "find_damage": "damage",
     "load_model": "vae.checkpoint",

@@ -17,6 +17,7 @@ from napari_vae_repair import __version__
 from napari_vae_repair.errors import SettingsError, VaeRepairError
 from napari_vae_repair.preflight import (
     UsageError,
+    check_distinct,
     check_exists,
     check_formats,
     check_paths,
@@ -75,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(title="commands", required=True)
     _add_restore(commands.add_parser("restore", help="restore an image file", description="Restore an image file."))
+    _add_compare(
+        commands.add_parser("compare", help="beside classical methods", description="Restore a plane by all methods.")
+    )
     demo = commands.add_parser("demo", help="restore an example and show it in napari")
     demo.set_defaults(command=_demo)
     demo.add_argument("image", nargs="?", metavar="IMAGE", help="your own image instead of the noisy example")
@@ -113,6 +117,18 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     add("--reference", metavar="P", help="the true image, to measure against")
     add("--report", metavar="P.json", help="write what was measured")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting, as in training.batch_size=4")
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_compare)
+    add = parser.add_argument
+    add("input", metavar="INPUT", help="one plane, grey or colour")
+    add("--methods", metavar="A,B", help="some of them, between commas; default: all")
+    add("--reference", metavar="P", help="the true image, for PSNR and SSIM")
+    add("--csv", metavar="P.csv", help="write the table")
+    add("--figure", metavar="P.png", help="write the results side by side")
+    add("--axes", metavar="AXES", help="names of the input's axes, as in YX; default: the file's own")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of ours, as in seed=4")
 
 
 # ---- vae-repair restore -----------------------------------------------------------------------
@@ -197,6 +213,38 @@ def _write_report(restoration: Restoration, path: Path) -> None:
     with replacing(path) as stream:
         stream.write(json.dumps(plain, indent=2).encode() + b"\n")
     print(path, flush=True)
+
+
+# ---- vae-repair compare -----------------------------------------------------------------------
+
+
+def _compare(args: argparse.Namespace) -> None:
+    settings = settings_from(args)
+    outputs = check_distinct((args.input, args.reference), (args.csv, args.figure))
+    from napari_vae_repair.comparison import compare
+    from napari_vae_repair.contact_sheet import contact_sheet
+    from napari_vae_repair.image.atomic import check_writable, replacing
+    from napari_vae_repair.image.files import read_image
+
+    for path in outputs:
+        check_writable(path)
+    image = read_image(args.input, args.axes)
+    found = compare(
+        image,
+        only=args.methods.split(",") if args.methods else None,
+        reference=None if args.reference is None else read_reference(args.reference, args.axes, image),
+        settings=settings,
+        on_step=lambda name, done, total: tell("comparing", f"{name} ({done + 1} of {total})"),
+    )
+    if args.csv is not None:
+        with replacing(Path(args.csv)) as stream:
+            stream.write(found.csv().encode())
+        print(args.csv, flush=True)
+    if args.figure is not None:
+        with replacing(Path(args.figure)) as stream:
+            contact_sheet(image.pixels, found).save(stream, format="PNG")
+        print(args.figure, flush=True)
+    print(found.text(), file=sys.stderr if args.csv else sys.stdout)
 
 
 # ---- vae-repair demo, vae-repair info ---------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,11 +59,17 @@ def check_paths(args: argparse.Namespace, settings: Settings) -> list[str]:
     from napari_vae_repair.settings import SCRATCH, STARTER
 
     model = None if settings.model in (STARTER, SCRATCH) else settings.model
-    inputs = [path for path in (args.input, args.mask, args.reference, model) if path is not None]
+    return check_distinct(
+        (args.input, args.mask, args.reference, model),
+        (args.output, args.residual, args.std, args.save_model, args.report),
+    )
+
+
+def check_distinct(read: Iterable[str | None], written: Iterable[str | None]) -> list[str]:
+    """Those that are to be written, after checking that all that are read are there and none is written over them."""
+    inputs, outputs = ([path for path in paths if path is not None] for paths in (read, written))
     for path in inputs:
         check_exists(path)
-    given = (args.output, args.residual, args.std, args.save_model, args.report)
-    outputs = [path for path in given if path is not None]
     taken = {os.path.realpath(path) for path in inputs}
     for path in outputs:
         if os.path.realpath(path) in taken:
