@@ -87,10 +87,12 @@ RESTORED: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("kind", RESTORED)
-def test_restored_finite_and_in_its_own_range(kind: str, tiny: Settings) -> None:
+@pytest.mark.parametrize("model", ["starter", "scratch"])
+def test_restored_finite_and_in_its_own_range(kind: str, model: str, tiny: Settings) -> None:
     image = RESTORED[kind]()
     given = np.asarray(image)
-    result = restore(image, tiny, epochs=1, samples=2)
+    trained = {"epochs": 1} if model == "scratch" else {}
+    result = restore(image, tiny if trained else Settings(), samples=2, model=model, **trained)
     expected = given[..., :3] if kind == "RGBA" else given
     assert result.restored.shape == expected.shape
     for name in ("restored", "residual", "std", "prepared"):
@@ -114,6 +116,13 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "mask of numbers": ({"mask": np.zeros((24, 32))}, InputError, "boolean"),
     "mask of everything": ({"mask": np.ones((24, 32), bool)}, InputError, "every pixel"),
     "reference of another shape": ({"reference": np.zeros((5, 5))}, InputError, "reference"),
+    "reference with NaN": ({"reference": np.full((24, 32), np.nan)}, InputError, "reference holds NaN"),
+    "reference of text": ({"reference": np.full((24, 32), "a")}, InputError, "dtype"),
+    "correlation above 1": (
+        {"noise": {"kind": "given", "read_noise": 1, "correlation": (50, 0)}},
+        SettingsError,
+        "correlation.0",
+    ),
     "unknown setting": ({"epoch": 3}, SettingsError, "epochs"),
     "epochs of zero": ({"epochs": 0}, SettingsError, "epochs"),
     "negative samples": ({"samples": -1}, SettingsError, "samples"),
@@ -142,6 +151,12 @@ def test_a_model_of_another_channel_count_is_refused(model: Model) -> None:
         restore(colour, model=model)
     with pytest.raises(InputError, match="trained on grey"):
         encode(colour, model)
+
+
+def test_a_channel_without_any_value_is_named() -> None:
+    image = np.stack([PICTURE, np.full_like(PICTURE, np.nan)])
+    with pytest.raises(InputError, match="channel 1"):
+        restore(image, axes="CYX")
 
 
 def test_a_mask_and_nans_that_together_cover_everything_are_refused(tiny: Settings) -> None:

@@ -156,6 +156,7 @@ def test_mask_of_any_nonzero_colour_is_damage(noisy: Path, tmp_path: Path) -> No
         ("restore {in} {in}", 2, "would be written over an input"),
         ("restore {in} {out} --std {out}", 2, "would be written over"),
         ("restore {in} {dir}/out.gif", 2, "does not name a file type"),
+        ("restore {in} {out} --std {dir}/s.tif --samples 1", 2, "needs 2 samples"),
         ("restore {in} {out} --dtype uint7", 2, "dtype 'uint7' cannot be used"),
         ("restore {in} {dir}/o.png --preset classic", 2, "--dtype uint16"),
         ("restore {in} {out} --residual {dir}/r.png", 2, "residuals and standard deviations are stored as floats"),

@@ -51,6 +51,14 @@ def test_photons_are_stabilised_and_the_rest_has_a_variance_of_one(photo: NDArra
     assert found.prepared.std() > 1
 
 
+def test_a_stabilise_of_the_users_own_counts_as_one(photo: NDArray[np.float32]) -> None:
+    noisy = np.random.default_rng(0).poisson(np.tile(photo, (2, 2)) / 400) * 400.0
+    found = conditioned(noisy, make_settings(chain="float32, stabilise"))
+    assert found.stabilised == [True]
+    assert found.chains == found.domains
+    assert (found.views[0].noise_std or 0) >= 1 - 1e-6
+
+
 def test_given_noise_is_taken_as_it_is(photo: NDArray[np.float32]) -> None:
     given = GivenNoise(gain=0.0, read_noise=37.0, correlation=(0.3, 0.1))
     found = conditioned(photo, make_settings(noise=given))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from napari_vae_repair.pipeline import Progress, restore, restore_steps
 from napari_vae_repair.preparation import as_image
 from napari_vae_repair.restoration import Restoration
 from napari_vae_repair.settings import Settings, make_settings
+from napari_vae_repair.vae.checkpoint import save_model
 from napari_vae_repair.vae.record import Model
 
 
@@ -138,6 +140,22 @@ def test_a_saved_models_own_chain_is_used_and_told(noisy: np.ndarray, model: Mod
     result = restore(noisy, model=model, preset="classic", samples=1)
     assert result.report.in_source_units
     assert any("own preprocessing" in note for note in result.report.notes)
+
+
+def test_settings_that_have_no_effect_are_told(noisy: np.ndarray, model: Model, tiny: Settings) -> None:
+    notes = restore(noisy, model="starter", epochs=20).report.notes
+    assert any("not used without a training from scratch: epochs" in note for note in notes)
+    notes = restore(noisy, model=model, samples=1).report.notes
+    assert any("given as an object" in note for note in notes)
+    correlated = {"kind": "given", "read_noise": 50, "correlation": (0.4, 0.4)}
+    notes = restore(noisy, tiny, epochs=1, noise=correlated).report.notes
+    assert any("takes the noise of neighbours for independent" in note for note in notes)
+    assert not any("independent" in note for note in restore(noisy, noise=correlated).report.notes)
+
+
+def test_a_path_names_a_model(noisy: np.ndarray, model: Model, tmp_path: Path) -> None:
+    saved = save_model(model, tmp_path / "m.safetensors")
+    assert restore(noisy, model=Path(saved), samples=1).settings.model == str(saved)
 
 
 def test_noise_that_cannot_be_learned_without_training_is_told(noisy: np.ndarray, model: Model) -> None:

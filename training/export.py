@@ -42,7 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
             modules[part].load_state_dict({name: tensor.float() for name, tensor in weights[part].items()})
             training[part] = header["training"][part]
             continue
-        modules[part].load_state_dict(torch.load(run / "checkpoint.pt", weights_only=True)["average"])
+        modules[part].load_state_dict(
+            torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["average"]
+        )
         last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
         training[part] = {key: round(value, 4) for key, value in last.items()}
     if options.calibration is not None:

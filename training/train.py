@@ -137,7 +137,7 @@ class Run:
         written.replace(self.checkpoint)
 
     def _load(self) -> None:
-        state = torch.load(self.checkpoint, weights_only=True)
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         for name in ("network", "average", "optimiser"):
             getattr(self, name).load_state_dict(state[name])
         self.step, self.seconds = state["step"], state["seconds"]
@@ -201,7 +201,7 @@ def _weights(file: Path, task: str) -> dict[str, torch.Tensor]:
     if file.suffix == ".safetensors":
         _, weights = unpack_starter(file.read_bytes())
         return weights["restorer" if task == "restoring" else task]
-    average: dict[str, torch.Tensor] = torch.load(file, weights_only=True)["average"]
+    average: dict[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True)["average"]
     return average
 
 

@@ -20,7 +20,7 @@ from napari_vae_repair.image.classical import FAMILIES, rough_noise, tuned
 from napari_vae_repair.image.compare import compare_planes
 from napari_vae_repair.image.record import Image
 from napari_vae_repair.pipeline import restore
-from napari_vae_repair.preparation import as_image
+from napari_vae_repair.preparation import as_image, check_reference
 from napari_vae_repair.settings import Settings
 
 OURS, BM3D = "VAE Repair", "BM3D"
@@ -237,12 +237,8 @@ def _plane(image: Image, reference: NDArray[Any] | None) -> Image:
             "Classical denoisers need every pixel.",
             "Fill them first: restore(image, mask=...).restored.",
         )
-    if reference is not None and np.shape(reference) != image.pixels.shape:
-        raise InputError(
-            f"The reference has shape {np.shape(reference)}.",
-            f"It must have the image's shape {image.pixels.shape}.",
-            "Pass the truth of this very image, uncropped.",
-        )
+    if reference is not None:
+        check_reference(reference, image)
     return image
 
 

@@ -42,6 +42,8 @@ class Conditioned:
         One for each channel: the chains before that last step.
     views : list of View
         One for each plane and opponent colour, colours fastest.
+    stabilised : list of bool
+        For each channel whether its noise is stabilised in what is shown.
     """
 
     chains: list[FittedChain]
@@ -49,6 +51,7 @@ class Conditioned:
     noise: tuple[NoiseModel, ...]
     domains: list[FittedChain]
     views: list[View]
+    stabilised: list[bool]
 
 
 def condition(
@@ -84,7 +87,7 @@ def condition(
     branch = on_device(branch, device)
     given = settings.noise if isinstance(settings.noise, GivenNoise) else None
     count = len(prepared) // len(domains)
-    chains, planes, models, views = [], [], [], []
+    chains, planes, models, views, flat = [], [], [], [], []
     for index, domain in enumerate(domains):
         part = slice(index * count, (index + 1) * count)
         values, lost, chain = prepared[part], damaged[part], domain
@@ -93,18 +96,20 @@ def condition(
         if noise.gain > 0 and not stabilised:
             step = Stabilise(gain=noise.gain, read_noise=noise.read_noise, offset=noise.offset)
             chain, values = extend_chain(domain, values, lost, step)
+            stabilised = True
         colours = to_opponent(values)
         if given is not None or colours.shape[1] == 1:
             shared = [noise.correlation] * colours.shape[1]
         else:  # cameras blur their colours more than their brightness
             looks = [see_noise(branch, colours[:, [colour]], lost, device) for colour in range(colours.shape[1])]
             shared = [noise.correlation if seen is None else seen.correlation for seen in looks]
-        views += _views(colours, lost, noise, shared, given=given is not None, stabilised=chain is not domain)
+        views += _views(colours, lost, noise, shared, given=given is not None, stabilised=stabilised)
         chains.append(chain)
         planes.append(values)
         models.append(noise)
+        flat.append(stabilised)
     out = planes[0] if len(planes) == 1 else np.concatenate(planes)
-    return Conditioned(chains, out, tuple(models), domains, views)
+    return Conditioned(chains, out, tuple(models), domains, views, flat)
 
 
 def _look(planes: Planes, damaged: Damaged, branch: NoiseBranch, device: Device) -> NoiseModel:

@@ -77,18 +77,20 @@ def find_damage(
     branch = on_device(starter.inspector.damage, where)
     least = starter.damage_threshold if threshold is None else threshold
     for index, colours in enumerate(planes):
-        lost[index] |= _of_plane(colours, branch, least, where)
+        lost[index] |= _of_plane(colours, lost[index], branch, least, where)
     masked = Layout(chosen.axes.replace("S", ""), chosen.damaged.shape)
     return masked.from_planes(lost[:, None])
 
 
-def _of_plane(colours: NDArray[np.float32], branch: DamageBranch, least: float, device: Device) -> NDArray[np.bool_]:
-    """Damage of ``(C, Y, X)``."""
+def _of_plane(
+    colours: NDArray[np.float32], lost: NDArray[np.bool_], branch: DamageBranch, least: float, device: Device
+) -> NDArray[np.bool_]:
+    """Damage of ``(C, Y, X)``, whose lost pixels were filled."""
     found = damage_probability(branch, colours.mean(axis=0), device) >= least
     nothing = np.zeros((1, *found.shape), dtype=bool)
     for plane in colours:
         noise = estimate_noise(plane[None, None], nothing)
-        found |= outstanding_pixels(plane, noise) | saturated_pixels(plane)
+        found |= outstanding_pixels(plane, noise) | saturated_pixels(plane, lost)
         found |= damaged_rows(plane, noise) | damaged_rows(plane.T, noise).T
     return found
 
@@ -106,9 +108,9 @@ def outstanding_pixels(plane: NDArray[np.float32], noise: NoiseModel) -> NDArray
     return np.asarray((plane - second_high > needed) | (second_low - plane > needed))
 
 
-def saturated_pixels(plane: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Pixels of ``(Y, X)`` at the largest value, if too many share it for chance and too few for a background."""
-    largest = plane == plane.max()
+def saturated_pixels(plane: NDArray[np.float32], lost: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Measured pixels of ``(Y, X)`` at their largest value, if too many for chance and too few for a background."""
+    largest = ~lost & (plane == plane.max(where=~lost, initial=-np.inf))
     share = largest.mean()
     if SATURATED[0] <= share <= SATURATED[1] and len(np.unique(plane)) >= LEVELS:
         return np.asarray(largest)

@@ -13,7 +13,7 @@ from napari_vae_repair.errors import Cancelled, InputError
 from napari_vae_repair.image.opponent import to_opponent
 from napari_vae_repair.image.preprocess import FittedChain
 from napari_vae_repair.preparation import characterise
-from napari_vae_repair.settings import DEFAULT_SAMPLES, SCRATCH, STARTER, Settings, Step, format_chain
+from napari_vae_repair.settings import DEFAULT_SAMPLES, SCRATCH, STARTER, GivenNoise, Settings, Step, format_chain
 from napari_vae_repair.vae.adapt import Seen, adapt, obstacle
 from napari_vae_repair.vae.checkpoint import load_model
 from napari_vae_repair.vae.device import Device
@@ -77,9 +77,17 @@ def samples_in_force(model: Model, settings: Settings) -> int:
     return 0 if model.general and not settings.keep_samples else DEFAULT_SAMPLES
 
 
-def notes_of(model: Model, settings: Settings) -> list[str]:
-    """What the user should know about a model that was not trained now."""
+def notes_of(model: Model | None, settings: Settings) -> list[str]:
+    """What the user should know of settings that the model cannot follow; None = it is trained now."""
+    if model is None:
+        given = isinstance(settings.noise, GivenNoise) and max(settings.noise.correlation) > 0
+        return ["training from scratch takes the noise of neighbours for independent"] * given
     notes = []
+    unused = [
+        name for name in ("epochs", "network", "training") if getattr(settings, name) != getattr(Settings(), name)
+    ]
+    if unused:
+        notes.append(f"not used without a training from scratch: {', '.join(unused)}")
     if steps_in_force(model, settings) != settings.steps:
         notes.append(f"the saved model's own preprocessing was used: {format_chain(model.settings.steps)}")
     if settings.noise.kind == "learned":
@@ -98,7 +106,7 @@ def show(
     """The image as the model is shown it; see `condition` for the arguments and errors."""
     if model is not None and model.general:
         return condition(prepared, damaged, chains, settings, load_starter().inspector.noise, device)
-    return Conditioned(chains, prepared, characterise(prepared, damaged, chains, settings), chains, [])
+    return Conditioned(chains, prepared, characterise(prepared, damaged, chains, settings), chains, [], [])
 
 
 def as_seen(shown: Conditioned, damaged: Damaged, model: Model) -> tuple[NDArray[np.float32], Damaged, list[View]]:

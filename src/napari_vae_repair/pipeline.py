@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_vae_repair.errors import InputError, SettingsError
+from napari_vae_repair.errors import SettingsError
 from napari_vae_repair.image.axes import Layout
 from napari_vae_repair.image.record import Image
 from napari_vae_repair.phases import (
@@ -27,7 +27,14 @@ from napari_vae_repair.phases import (
     steps_in_force,
     stop_if,
 )
-from napari_vae_repair.preparation import as_image, colour_planes, in_source_units, mask_planes, prepare
+from napari_vae_repair.preparation import (
+    as_image,
+    check_reference,
+    colour_planes,
+    in_source_units,
+    mask_planes,
+    prepare,
+)
 from napari_vae_repair.restoration import Restoration, Result, against_reference, make_report
 from napari_vae_repair.settings import STARTER, Settings, make_settings
 from napari_vae_repair.vae.checkpoint import load_model
@@ -141,13 +148,10 @@ def restore_steps(
     should_stop = should_stop or _never
     clock = _Clock()
     device = choose_device(settings.device)
+    notes = [] if model is None else ["the model was given as an object: the setting model does not name it"]
     model = model or model_of(settings)
-    if reference is not None and np.shape(reference) != image.pixels.shape:
-        raise InputError(
-            f"The reference has shape {np.shape(reference)}.",
-            f"It must have the image's shape {image.pixels.shape}.",
-            "Pass the truth of this very image, uncropped.",
-        )
+    if reference is not None:
+        check_reference(reference, image)
     if settings.adapts and model is not None and not model.general:
         raise SettingsError(
             "The model was trained on one image, and is to be adapted to another.",
@@ -165,7 +169,7 @@ def restore_steps(
     stop_if(should_stop, "prepare")
     yield Progress("prepare", 1, 1, model=ready)
 
-    notes = [] if model is None else notes_of(model, settings)
+    notes += notes_of(model, settings)
     if model is None:
         channel = np.repeat(np.arange(layout.channels), len(planes) // layout.channels)
         training = Prepared(shown.prepared, damaged, channel, shown.noise)
@@ -181,7 +185,7 @@ def restore_steps(
 
     yield Progress("report", 0, 1, model=model)
     result = Result(layout, shown.chains, shown.prepared, damaged, posterior)
-    result.keep_means([chain is not domain for chain, domain in zip(shown.chains, shown.domains, strict=True)])
+    result.keep_means(shown.stabilised)
     compared = None if reference is None else against_reference(reference, result)
     clock.stop("report")
     in_source = in_source_units(shown.noise, shown.domains)

@@ -29,8 +29,12 @@ def settings_from(args: argparse.Namespace) -> Settings:
 
     names = ("epochs", "adapt_seconds", "samples", "preset", "chain", "model", "device", "seed")
     changes = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
-    if getattr(args, "std", None) is not None:
-        changes.setdefault("samples", DEFAULT_SAMPLES)
+    if getattr(args, "std", None) is not None and changes.setdefault("samples", DEFAULT_SAMPLES) < 2:
+        raise UsageError(
+            f"--std was asked for with --samples {changes['samples']}.",
+            "A standard deviation needs 2 samples or more.",
+            f"Leave --samples out for {DEFAULT_SAMPLES}, or leave --std out.",
+        )
     for item in getattr(args, "set", []):
         name, equals, text = item.partition("=")
         *parents, last = name.strip().split(".")

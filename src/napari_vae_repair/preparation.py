@@ -68,6 +68,24 @@ def mask_planes(image: Image) -> NDArray[np.bool_]:
     return np.asarray(layout.to_planes(damaged)[:, 0], dtype=bool)
 
 
+def check_reference(reference: NDArray[Any], image: Image) -> None:
+    """Raise `InputError` unless the truth can be compared with the image, wherever that was measured."""
+    if np.shape(reference) != image.pixels.shape:
+        raise InputError(
+            f"The reference has shape {np.shape(reference)}.",
+            f"It must have the image's shape {image.pixels.shape}.",
+            "Pass the truth of this very image, uncropped.",
+        )
+    truth = np.asarray(reference)
+    if truth.dtype.kind == "f" and not np.isfinite(truth).all():
+        raise InputError(
+            "The reference holds NaN or infinite values.",
+            "A truth is finite everywhere.",
+            "Crop image and reference to where both are known, or leave the reference out.",
+        )
+    check_pixels(truth)
+
+
 def prepare(
     planes: NDArray[np.generic], damaged: NDArray[np.bool_], channels: int, steps: tuple[Step, ...]
 ) -> tuple[list[FittedChain], NDArray[np.float32]]:
@@ -76,6 +94,12 @@ def prepare(
     chains, prepared = [], []
     for index in range(channels):
         part = slice(index * count, (index + 1) * count)
+        if channels > 1 and damaged[part].all():
+            raise InputError(
+                f"Every pixel of channel {index} is damaged or not finite.",
+                "Each channel needs something to restore from.",
+                "Leave this channel out.",
+            )
         chain, values = fit_chain(planes[part], damaged[part], steps, _gain_and_read_noise)
         chains.append(chain)
         prepared.append(values)

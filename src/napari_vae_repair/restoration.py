@@ -15,7 +15,7 @@ from napari_vae_repair.image.preprocess import FittedChain
 from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.preparation import colour_planes
 from napari_vae_repair.report import Report
-from napari_vae_repair.settings import Settings
+from napari_vae_repair.settings import DEFAULT_SAMPLES, Settings
 from napari_vae_repair.vae.device import Device
 from napari_vae_repair.vae.predict import Posterior
 from napari_vae_repair.vae.record import Model
@@ -38,7 +38,8 @@ class Restoration:
     residual : ndarray of float32
         ``prepared - restored``.
     std : ndarray of float32
-        Standard deviation over the samples at each pixel (0 with less than two).
+        Of each pixel, 0 with less than two samples: with the starter the calibrated error of `restored`, 1.645 times
+        which to each side are meant to hold the truth in 90 % of pixels; else the standard deviation over the samples.
     samples : ndarray of float32 or None
         ``(samples, *restored.shape)`` with ``keep_samples=True``.
     prepared : ndarray of float32
@@ -243,6 +244,11 @@ def _warnings(
     known = max(value for model_ in noise for value in model_.correlation)
     if max(map(abs, correlation)) > WHITE_WITHIN + known:
         out.append("the residual is not white: the noise is spatially correlated, or structure was removed with it")
+    if model.calibration is not None and samples > 1:
+        if any(each.source == "assumed" for each in noise):
+            out.append("the uncertainty is not calibrated: nothing could be told of the noise")
+        elif samples < DEFAULT_SAMPLES:
+            out.append(f"the uncertainty was calibrated for {DEFAULT_SAMPLES} samples; with fewer it is rougher")
     if samples == 1:
         out.append("with one sample there is no uncertainty: std is 0")
     return out

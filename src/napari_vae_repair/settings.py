@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import os
 import re
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -154,6 +155,9 @@ PRESETS: dict[str, tuple[Step, ...]] = {
 # ---- noise, network, training -----------------------------------------------------------------
 
 
+_Correlation = Annotated[float, Field(ge=0, lt=1)]
+
+
 class EstimatedNoise(_Frozen):
     """Poisson-Gaussian noise whose gain and read noise are estimated from the pixels."""
 
@@ -167,7 +171,9 @@ class GivenNoise(_Frozen):
     gain: float = Field(0.0, ge=0, description="layer units per detected photon; 0 = Gaussian noise")
     read_noise: float = Field(ge=0, description="standard deviation without light, in layer units")
     offset: float = Field(0.0, description="value without light (camera offset), in layer units")
-    correlation: tuple[float, float] = Field((0.0, 0.0), description="of the noise of neighbours, along y and x")
+    correlation: tuple[_Correlation, _Correlation] = Field(
+        (0.0, 0.0), description="of the noise of neighbours, along y and x"
+    )
 
     @model_validator(mode="after")
     def _some_noise(self) -> GivenNoise:
@@ -227,6 +233,7 @@ class Training(_Frozen):
 
 
 STARTER, SCRATCH = "starter", "scratch"
+DEVICE_PATTERN = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 DEFAULT_SAMPLES = 16  # of a model of one image, whose mean of samples is better than its one pass
 
 # ---- all of it --------------------------------------------------------------------------------
@@ -252,7 +259,7 @@ class Settings(_Frozen):
     noise: Noise = EstimatedNoise()
     network: Network = Network()
     training: Training = Training()
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto = CUDA, then MPS, then CPU")
+    device: str = Field("auto", pattern=DEVICE_PATTERN, description="auto = CUDA, then MPS, then CPU")
     tile_px: int = Field(512, ge=64, le=16384, description="side of the tiles in which an image is restored, in pixels")
     seed: int = Field(0, ge=0, lt=2**32)
 
@@ -313,6 +320,8 @@ def make_settings(settings: Settings | None = None, **changes: Any) -> Settings:
                 f"Near names: {', '.join(near)}.",
                 "Correct the name; Settings.model_fields lists them all.",
             )
+    if isinstance(changes.get("model"), os.PathLike):
+        changes["model"] = os.fspath(changes["model"])
     if isinstance(changes.get("chain"), str):
         changes["chain"] = parse_chain(changes["chain"])
     before = {} if settings is None else settings.model_dump()

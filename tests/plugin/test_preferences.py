@@ -19,6 +19,13 @@ def test_untouched_preferences_are_the_defaults(manager: Any, plugin_settings: A
     assert read_preferences() == Settings()
 
 
+def test_classic_trains_as_in_the_api(preferences: Any) -> None:
+    preferences.preset, preferences.model = "classic", ""
+    assert read_preferences().model == "scratch"
+    preferences.preset = "standard"
+    assert read_preferences().model == "starter"
+
+
 def test_what_the_user_set_is_taken_and_the_rest_of_the_base_kept(preferences: Any, tiny: Settings) -> None:
     preferences.preset, preferences.epochs, preferences.samples = "classic", 9, 4
     preferences.model, preferences.device, preferences.seed = " model.safetensors ", "cpu", 5

@@ -64,6 +64,29 @@ def test_an_untrained_model_gets_better_and_is_kept(
     assert not any(weight.requires_grad for weight in adapted.network.parameters())
 
 
+def test_few_blocks_prove_little(general: Model, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two blocks that agree by chance accept what 2 standard errors would; Student's t asks for 14."""
+    risks = iter([torch.tensor([1.0, 1.2]), torch.tensor([0.8, 0.7])] * 2)
+    monkeypatch.setattr(adapting, "_risk", lambda *_: next(risks))
+    batch = Fed.of(
+        PatchSource(
+            seen.planes, seen.damaged, np.zeros(1, np.int64), patch_px=32, stride=4, held_out=0.1, seed=0
+        ).validation(2),
+        seen.views,
+        CPU,
+    )
+    accepted, gained = adapting._compare(general.network, general.network, batch, 0, CPU)
+    assert gained > 1
+    assert not accepted
+
+
+def test_a_warm_start_keeps_its_history(general: Model, seen: Seen) -> None:
+    first, _ = run(general, seen, steps=2)
+    second, _ = run(first, seen, steps=3)
+    assert second.training["adapted"]["steps"] == 3
+    assert second.training["adapted"]["before"] == first.training["adapted"]
+
+
 def test_the_same_steps_give_the_same_model(general: Model, seen: Seen) -> None:
     one, other = (run(general, seen, steps=6)[0].network.state_dict() for _ in range(2))
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -73,6 +73,8 @@ BROKEN = {
     "of no version": (lambda path: rewritten(path, format_version="x"), "format version x"),
     "unknown setting": (lambda path: rewritten(path, settings={"colour": 1}), "damaged"),
     "other channels": (lambda path: rewritten(path, channels=3), "damaged"),
+    "no chains": (lambda path: rewritten(path, chains=None), "damaged"),
+    "no training": (lambda path: rewritten(path, training=3), "damaged"),
     "wrong range": (lambda path: rewritten(path, value_range=["a", "b"]), "damaged"),
 }
 

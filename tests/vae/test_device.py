@@ -30,6 +30,12 @@ def test_a_driver_beside_a_cpu_build_gives_a_hint(monkeypatch: pytest.MonkeyPatc
     assert choose_device("cpu").hint == ""
 
 
+@pytest.mark.parametrize("name", ["tpu", "gpu", "cuda:x", "", "CPU"])
+def test_an_unknown_name_is_an_error_and_never_the_cpu(name: str) -> None:
+    with pytest.raises(DeviceError, match="no device"):
+        choose_device(name)
+
+
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="an Apple GPU is there")
 def test_mps_elsewhere_is_an_error() -> None:
     with pytest.raises(DeviceError, match="Apple"):

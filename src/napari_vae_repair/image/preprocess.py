@@ -109,8 +109,8 @@ class FittedChain:
         values : ndarray, (..., N, C, Y, X), or (..., C, Y, X) with `plane`
             Prepared or restored values; leading axes (samples) are free.
         kind : {"mean", "sample"}
-            "mean" for averages over samples: `Stabilise` is then undone without bias; "sample" for single
-            samples and for the prepared values themselves, which come back as they were.
+            "mean" for what stands for a clean image, restored or sampled: `Stabilise` is then undone without bias;
+            "sample" for the prepared values themselves, which come back as they were.
         plane : int or None
             The number of the plane that `values` belong to; None = all planes.
         window : tuple of slice or None

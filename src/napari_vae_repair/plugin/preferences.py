@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_vae_repair.settings import STARTER, Settings, make_settings
+from napari_vae_repair.settings import SCRATCH, STARTER, Settings, make_settings
 
 PLUGIN_NAME = "napari-vae-repair"
 
@@ -21,10 +21,11 @@ def read_preferences(base: Settings | None = None) -> Settings:
         chosen = get_plugin_settings(PLUGIN_NAME).restoration
     except (ImportError, KeyError):  # no napari, one before 0.9, or the plugin is not registered or is disabled
         return base or Settings()
+    model = chosen.model.strip() or STARTER
     return make_settings(
         base,
         preset=chosen.preset,
-        model=chosen.model.strip() or STARTER,
+        model=SCRATCH if (model, chosen.preset) == (STARTER, "classic") else model,  # as in the API
         epochs=chosen.epochs,
         samples=chosen.samples or None,
         device=chosen.device,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import t as student
 from torch import Tensor
 
 from napari_vae_repair.errors import TrainingError
@@ -30,7 +31,7 @@ CHECK_PATCHES = 96
 TIMED_STEPS = 3  # whose pace turns seconds into steps
 STEPPING_SHARE = 0.85  # of the seconds; the rest is for the comparison
 PROBE = 0.1  # strength of the probing noise, in standard deviations of the image's noise
-CERTAIN = 2.0  # standard errors by which the adapted network must be better
+CERTAIN = 0.977  # that the adapted network is better, by Student's t over held-out blocks
 # Correlation of neighbours: two widefield images (0.6) lost 1.4 and 2.5 dB to networks that seemed better
 MOST_SHARED = 0.3
 LEAST_GAIN = 0.05  # dB: where photons are few, smaller gains have been losses
@@ -164,6 +165,8 @@ def _adapt(
     accepted, gained = _compare(before, network, held_out, seed, device)
     chosen = (network if accepted else before).requires_grad_(False).eval().to("cpu")
     record: dict[str, Any] = {"steps": done, "accepted": accepted, "gained_db": gained}
+    if "adapted" in model.training:  # a warm start
+        record["before"] = model.training["adapted"]
     return replace(model, network=chosen, training=model.training | {"adapted": record})
 
 
@@ -207,7 +210,8 @@ def _compare(
     least = SMALLEST_RISK * float(batch.told[:, 0].square().mean())
     mean_before, mean_after = (max(float(risk.mean()), least) for risk in risks)
     gained = 10 * math.log10(mean_before / mean_after)
-    return float(difference.mean()) < -CERTAIN * error and gained > LEAST_GAIN, gained
+    needed = float(student.ppf(CERTAIN, max(len(difference) - 1, 1)))
+    return float(difference.mean()) < -needed * error and gained > LEAST_GAIN, gained
 
 
 def _risk(network: HierarchicalVAE, batch: Fed, probe: Tensor) -> Tensor:

@@ -132,6 +132,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         noise = tuple(NoiseModel.from_dict(entry) for entry in header["noise"])
         described = header.get("calibration")
         calibration = None if described is None else Calibration.from_dict(described)
+        chains, training = tuple(header["chains"]), dict(header["training"])
     except (SafetensorError, SettingsError, RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
         raise ModelFileError(
             f"The model {path} is damaged: {error}.", "Header and weights must agree.", _REMEDY
@@ -139,5 +140,4 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
         raise ModelFileError(f"The model {path} holds weights that are not finite.", "All must be finite.", _REMEDY)
     network.requires_grad_(False).eval()
-    chains = tuple(header["chains"])
-    return Model(network, settings, value_range, noise, chains, header["training"], calibration)
+    return Model(network, settings, value_range, noise, chains, training, calibration)

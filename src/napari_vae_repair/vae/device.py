@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from napari_vae_repair.errors import DeviceError, DeviceMemoryError
+from napari_vae_repair.settings import DEVICE_PATTERN
 
 CUDA_HINT = (
     "An NVIDIA driver is present, but this PyTorch is a CPU build: install a CUDA build "
@@ -63,8 +65,12 @@ def choose_device(name: str) -> Device:
     Raises
     ------
     DeviceError
-        If the named device is absent.
+        If the named device is absent, or no name of a device.
     """
+    if re.match(DEVICE_PATTERN, name) is None:
+        raise DeviceError(
+            f"There is no device {name!r}.", "Devices are auto, cpu, mps, cuda, cuda:1 and so on.", "Correct the name."
+        )
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name.startswith("cuda"):
