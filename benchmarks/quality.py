@@ -33,7 +33,7 @@ from benchmarks.report import RESULTS, ROOT, provenance
 from napari_vae_repair.image.classical import FAMILIES
 
 FILE = RESULTS / "quality.csv"
-COLUMNS = ("group", "image", "method", "psnr_db", "ssim", "seconds", "peak_memory_mb", "commit", "adapted")
+COLUMNS = ("group", "image", "method", "psnr_db", "ssim", "seconds", "peak_memory_mb", "commit", "processor", "adapted")
 NUMBERS = {"psnr_db": float, "ssim": float, "seconds": float, "peak_memory_mb": int}
 SAMPLES, ADAPT_SECONDS = 16, 30.0
 NOISE2VOID, NOISE2VOID_PYTHON = "Noise2Void", "NOISE2VOID_PYTHON"
@@ -144,6 +144,7 @@ def _measure_all(options: argparse.Namespace) -> None:
                 resource.RUSAGE_CHILDREN if options.one == NOISE2VOID else resource.RUSAGE_SELF
             ),
             "commit": report.commit(),
+            "processor": report.processor(),
             **more,
         }
         _store([*measured(), row])
@@ -181,11 +182,23 @@ def write(rows: list[dict[str, Any]], threads: int) -> None:
             for method in _methods(rows)
         ),
         "",
+        "## The worst image",
+        "",
+        "The least that the image of a set gains over another method (dB); of adapting, over one pass.",
+        "",
+        *_worst(rows),
+        "",
         "## PSNR (dB) of each real image",
         "",
         *_each_image(rows),
         "",
         f"FMD's images ending in {REPEATS} repeat the scene of those ending in _1.",
+        "",
+        "## Measured at",
+        "",
+        "Commits (with a plus: files differed from it) and processors of the rows.",
+        "",
+        *(f"- {method}: {'; '.join(_origins(rows, method))}" for method in _methods(rows)),
     ]
     report.write("quality", lines, rows, COLUMNS)
 
@@ -222,6 +235,32 @@ def _each_image(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _worst(rows: list[dict[str, Any]]) -> list[str]:
+    """For each pair of methods and each set: the least difference, and its image."""
+    found = {(row["method"], row["group"], row["image"]): row["psnr_db"] for row in rows}
+    one_pass, adapted = "ours, one pass", f"ours, adapted {ADAPT_SECONDS:.0f} s"
+    pairs = [(one_pass, "noisy"), (one_pass, "NLM, J-invariant"), (adapted, one_pass)]
+    groups = [group for group in group_names() if any(row["group"] == group for row in rows)]
+    lines = ["| gain | " + " | ".join(groups) + " |", "|---|" + "---|" * len(groups)]
+    for first, second in pairs:
+        cells = []
+        for group in groups:
+            images = [image for method, of, image in found if method == first and of == group]
+            gains = [
+                (found[first, group, image] - found[second, group, image], image)
+                for image in images
+                if (second, group, image) in found
+            ]
+            cells.append("{:+.2f} ({}, of {})".format(*min(gains), len(gains)) if gains else "not measured")
+        lines.append(f"| {first} over {second} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _origins(rows: list[dict[str, Any]], method: str) -> list[str]:
+    own = [f"{row['commit']} {row['processor']}".strip() for row in rows if row["method"] == method]
+    return [f"{origin} ({own.count(origin)})" for origin in dict.fromkeys(own)]
+
+
 def _methods(rows: list[dict[str, Any]]) -> list[str]:
     return [method for method in METHODS if any(row["method"] == method for row in rows)]
 
@@ -231,7 +270,10 @@ def measured() -> list[dict[str, Any]]:
     if not FILE.is_file():
         return []
     with FILE.open(newline="") as file:
-        found = [{key: NUMBERS.get(key, str)(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        found = [
+            dict.fromkeys(COLUMNS, "") | {key: NUMBERS.get(key, str)(value) for key, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
     return sorted(found, key=lambda row: list(METHODS).index(row["method"]))
 
 

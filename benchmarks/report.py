@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import os
 import platform
 import resource
 import subprocess
@@ -30,11 +31,24 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
+def processor() -> str:
+    """Name, cores, and whether it has instructions for bfloat16, which the network then uses."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    from napari_vae_repair.vae.device import choose_device
+
+    arithmetic = "float32" if choose_device("cpu").autocast is None else "bf16"
+    return f"{name} ({os.cpu_count()} cores, {arithmetic})"
+
+
 def provenance(command: str, packages: Sequence[str], threads: int) -> str:
     """A line for the head of a table."""
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return (
-        f"`{command}`, {time.strftime('%Y-%m-%d')}, commit {commit()}, {platform.machine()}, {threads} threads, "
+        f"`{command}`, {time.strftime('%Y-%m-%d')}, commit {commit()}, {processor()}, {threads} threads, "
         f"Python {platform.python_version()}, {versions}."
     )
 

@@ -26,7 +26,7 @@ from napari_vae_repair.vae.device import choose_device
 from napari_vae_repair.vae.record import Model
 from napari_vae_repair.vae.starter import load_starter
 from training.corruptions import corrupt, draw_corruption
-from training.scenes import load_scenes
+from training.scenes import Scenes, load_scenes
 from training.train import HELD_OUT
 
 SAMPLES, BINS = 16, 20
@@ -38,13 +38,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m training.calibrate", description=__doc__)
     parser.add_argument("--clean", type=Path, required=True)
     parser.add_argument("--scenes", type=int, default=120)
+    parser.add_argument("--held-out", nargs="+", default=HELD_OUT, help="sources that were not trained on")
     parser.add_argument("--out", type=Path, default=Path("runs/calibration.json"))
     options = parser.parse_args(arguments)
-    scenes = measure(options.clean, options.scenes)
+    scenes = measure(load_scenes(options.clean).only(tuple(options.held_out)), options.scenes)
     found = fit(scenes)
     before = coverage(scenes)
     after = coverage([Scene(found.calibrated(scene.spread, 1.0), scene.error) for scene in scenes])
-    options.out.write_text(json.dumps(found.to_dict() | {"scenes": options.scenes, "before": before, "after": after}))
+    options.out.write_text(json.dumps(found.to_dict() | {"scenes": len(scenes), "before": before, "after": after}))
     print(
         f"within 90 % intervals: {100 * before:.1f} % before, {100 * after:.1f} % after (median scene); {options.out}"
     )
@@ -64,12 +65,11 @@ class Scene:
     error: NDArray[np.float32]
 
 
-def measure(clean: Path, scenes: int) -> list[Scene]:
-    """Held-out scenes, corrupted and restored."""
-    pool = load_scenes(clean).only(HELD_OUT)
+def measure(pool: Scenes, count: int) -> list[Scene]:
+    """Some of the scenes, which were not trained on, corrupted and restored."""
     model = replace(load_starter().model, calibration=None)
     rng, out = np.random.default_rng(2024), []
-    for index in rng.choice(len(pool.patches), scenes, replace=False):
+    for index in rng.choice(len(pool), min(count, len(pool)), replace=False):
         scene = pool.patches[index].astype(np.float32) / 255
         corruption = replace(draw_corruption(rng, scene), rows=0.0, columns=0.0, impulses=0.0)
         scene = np.minimum(scene, np.float32(corruption.white))

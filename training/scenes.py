@@ -47,7 +47,8 @@ class Scenes:
         """
         missing = set(sources) - set(self.source.tolist())
         if missing:
-            raise ValueError(f"no patch of {sorted(missing)}; sources are {sorted(set(self.source.tolist()))}")
+            there = sorted(set(self.source.tolist()))
+            raise ValueError(f"no patch of {sorted(missing)}; sources, to be named with --held-out, are {there}")
         return self._where(np.isin(self.source, sources))
 
     def _where(self, chosen: NDArray[np.bool_]) -> Scenes:

@@ -38,9 +38,10 @@ class ValidationSet:
 
     @classmethod
     def of(cls, scenes: Scenes, device: Device) -> ValidationSet:
-        """From held-out scenes; those of sources named "photo/..." are the photos."""
+        """From held-out scenes; those of sources named "photo/...", if there are any, are the photos."""
         rng = np.random.default_rng(SEED)
         photos = np.flatnonzero(np.char.startswith(scenes.source, "photo/"))
+        photos = photos if len(photos) else np.arange(len(scenes))
         chosen = rng.choice(photos, min(PHOTOS, len(photos)), replace=False)
         source = BatchSource(scenes, BATCH_SIZE, PATCH_PX, RESTORING, SEED)
         batches = tuple(Tensors.of(source.draw(), device) for _ in range(BATCHES))
