@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import importlib.util
 import io
 import time
@@ -170,7 +169,7 @@ def compare(
             on_step(name, done, len(names))
         result, again, parameters, seconds = task.run(name)
         restored = (result * np.float32(span) + np.float32(low)).astype(np.float32)
-        scores = {} if reference is None else compare_planes(*(_as_planes(each) for each in (restored, reference)))
+        scores = {} if reference is None else compare_planes(_as_planes(restored), _as_planes(reference))
         rows.append(
             Compared(
                 name,
@@ -204,12 +203,17 @@ class _Task:
             return self._ours.restored, self._ours_again, {}, self._seconds
         started = time.perf_counter()
         if name == BM3D:
-            apply, found = _bm3d, {"sigma": rough_noise(self._image, self._axis)}
-            result = _bm3d(self._image, **found)
+            apply: Callable[..., Array] = _bm3d
+            found = {"sigma": rough_noise(self._image, self._axis)}
+            result = apply(self._image, **found, channel_axis=self._axis)
         else:
             apply = FAMILIES[name].apply
             found, result = tuned(FAMILIES[name], self._image, self._axis)
-        return result, functools.partial(apply, **found), found, time.perf_counter() - started
+
+        def again(image: Array, channel_axis: int | None) -> Array:
+            return apply(image, **found, channel_axis=channel_axis)
+
+        return result, again, found, time.perf_counter() - started
 
     def _ours_again(self, image: Array, channel_axis: int | None) -> Array:
         settings = self._ours.settings.model_copy(update={"adapt_seconds": 0.0, "adapt_steps": None})
@@ -248,9 +252,9 @@ def _as_planes(image: NDArray[Any]) -> Array:
     return values[None, None] if values.ndim == 2 else np.moveaxis(values[..., :3], -1, 0)[None]
 
 
-def _bm3d(image: Array, sigma: float, channel_axis: int | None = None) -> Array:
+def _bm3d(image: Array, *, sigma: float, channel_axis: int | None) -> Array:
     import bm3d
 
-    planes = [image] if image.ndim == 2 else [image[..., colour] for colour in range(image.shape[-1])]
+    planes = [image] if channel_axis is None else [image[..., colour] for colour in range(image.shape[-1])]
     found = [np.asarray(bm3d.bm3d(plane, sigma), np.float32) for plane in planes]
-    return found[0] if image.ndim == 2 else np.stack(found, axis=-1)
+    return found[0] if channel_axis is None else np.stack(found, axis=-1)

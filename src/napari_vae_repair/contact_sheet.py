@@ -29,8 +29,9 @@ def contact_sheet(image: NDArray[np.generic], comparison: Comparison) -> Image.I
     PIL.Image.Image
         In colour; small images are magnified a whole number of times.
     """
-    low, high = np.percentile(image[..., :3] if image.ndim == 3 else image, LIMITS)
-    cells = [("as it is", image)]
+    shown = np.asarray(image[..., :3] if image.ndim == 3 else image, dtype=np.float32)
+    low, high = np.percentile(shown, LIMITS)
+    cells = [("as it is", shown)]
     for row in comparison.rows:
         measured = f"loss {row.loss:.4g}" + ("" if row.psnr is None else f", {row.psnr:.2f} dB, SSIM {row.ssim:.3f}")
         cells.append((f"{row.method}\n{measured}", row.restored))
@@ -44,10 +45,10 @@ def contact_sheet(image: NDArray[np.generic], comparison: Comparison) -> Image.I
     return sheet
 
 
-def _middle(pixels: NDArray[np.generic], low: float, high: float) -> Image.Image:
+def _middle(pixels: NDArray[np.float32], low: float, high: float) -> Image.Image:
     starts = [max(0, (side - CELL_PX) // 2) for side in pixels.shape[:2]]
     part = pixels[tuple(slice(start, start + CELL_PX) for start in starts)]
-    scaled = np.clip((part.astype(np.float32) - low) / max(high - low, 1e-30), 0, 1)
-    picture = Image.fromarray(np.round(255 * scaled[..., :3] if scaled.ndim == 3 else 255 * scaled).astype(np.uint8))
+    scaled = np.clip((part - low) / max(high - low, 1e-30), 0, 1)
+    picture = Image.fromarray(np.round(255 * scaled).astype(np.uint8))
     times = max(1, CELL_PX // max(picture.size))
     return picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST).convert("RGB")

@@ -60,7 +60,9 @@ class CopyRow(Container[Widget]):
         except VaeRepairError as error:
             self._tell(error)
             return
-        QGuiApplication.clipboard().setText(text)
+        clipboard = QGuiApplication.clipboard()
+        assert clipboard is not None  # a widget has an application
+        clipboard.setText(text)
         self._tell(f"Copied:\n{text}")
 
 
