@@ -10,10 +10,11 @@ from typing import Any
 from magicgui.widgets import Container, PushButton
 from magicgui.widgets.bases import Widget
 
-from napari_vae_repair.errors import VaeRepairError
+from napari_vae_repair.errors import InputError, VaeRepairError
+from napari_vae_repair.plugin.layers import our_facts
 from napari_vae_repair.plugin.snapshot import chosen_part
-from napari_vae_repair.scripting import INPUT, MASK, OUTPUT, as_command, as_python
-from napari_vae_repair.settings import Settings
+from napari_vae_repair.scripting import INPUT, MASK, OUTPUT, as_command, as_python, repeatable
+from napari_vae_repair.settings import Settings, make_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,43 +28,76 @@ class Chosen:
 
 
 class CopyRow(Container[Widget]):
-    """Two buttons that fill the clipboard.
+    """Buttons that carry settings: two to the clipboard, one from a restored layer.
 
     Parameters
     ----------
     python, command : callable
         What to copy; may raise a `VaeRepairError`.
+    take : callable
+        Takes the settings of the selected layer and says of which; may raise one, too.
     tell : callable
-        Takes what was copied, or the error.
+        Takes what was done, or the error.
     """
 
     def __init__(
-        self, python: Callable[[], str], command: Callable[[], str], tell: Callable[[str | VaeRepairError], None]
+        self,
+        python: Callable[[], str],
+        command: Callable[[], str],
+        take: Callable[[], str],
+        tell: Callable[[str | VaeRepairError], None],
     ) -> None:
         self.python = PushButton(
-            text="Copy as Python", tooltip="API: w.as_python(). The call that does it, for napari's console."
+            text="Copy Python", tooltip="API: w.as_python(). The call that does it, for napari's console."
         )
         self.command = PushButton(
-            text="Copy as command", tooltip="API: w.as_command(). The same for a shell and the layer's file."
+            text="Copy command", tooltip="API: w.as_command(). The same for a shell and the layer's file."
         )
-        super().__init__(widgets=[self.python, self.command], layout="horizontal", labels=False)
+        self.take = PushButton(
+            text="From layer",
+            tooltip="API: w.take_settings(layer). What made the selected restored layer.",
+        )
+        super().__init__(widgets=[self.python, self.command, self.take], layout="horizontal", labels=False)
         self.margins = (0, 0, 0, 0)
         self._tell = tell
-        self.python.changed.connect(lambda: self._copy(python))
-        self.command.changed.connect(lambda: self._copy(command))
+        self.python.changed.connect(lambda: self._do(lambda: _to_clipboard(python())))
+        self.command.changed.connect(lambda: self._do(lambda: _to_clipboard(command())))
+        self.take.changed.connect(lambda: self._do(take))
 
-    def _copy(self, text_of: Callable[[], str]) -> None:
-        from qtpy.QtGui import QGuiApplication
-
+    def _do(self, action: Callable[[], str]) -> None:
         try:
-            text = text_of()
+            self._tell(action())
         except VaeRepairError as error:
             self._tell(error)
-            return
-        clipboard = QGuiApplication.clipboard()
-        assert clipboard is not None  # a widget has an application
-        clipboard.setText(text)
-        self._tell(f"Copied:\n{text}")
+
+
+def settings_of(layer: Any) -> Settings:
+    """Those that made a layer of ours, a budget in seconds as the steps that it became.
+
+    Raises
+    ------
+    InputError
+        Without a layer, or for one that is none of ours.
+    SettingsError
+        For settings that this version does not know.
+    """
+    facts = None if layer is None else our_facts(layer)
+    if facts is None:
+        raise InputError(
+            "No layer is selected." if layer is None else f"The layer {layer.name!r} was not made by VAE Repair.",
+            "A restored layer, its residual or its uncertainty tell the settings that made them.",
+            "Select such a layer in the layer list.",
+        )
+    return repeatable(make_settings(None, **facts["settings"]), facts["report"]["training"])
+
+
+def _to_clipboard(text: str) -> str:
+    from qtpy.QtGui import QGuiApplication
+
+    clipboard = QGuiApplication.clipboard()
+    assert clipboard is not None  # a widget has an application
+    clipboard.setText(text)
+    return f"Copied:\n{text}"
 
 
 def python_of(chosen: Chosen) -> str:

@@ -18,7 +18,7 @@ from psygnal import Signal
 
 from napari_vae_repair.errors import InputError, SettingsError, VaeRepairError
 from napari_vae_repair.plugin.controls import Controls, duration, wrap
-from napari_vae_repair.plugin.copying import Chosen, CopyRow, command_of, python_of
+from napari_vae_repair.plugin.copying import Chosen, CopyRow, command_of, python_of, settings_of
 from napari_vae_repair.plugin.damage_mask import type_of
 from napari_vae_repair.plugin.layers import add_results, our_facts, result_layers
 from napari_vae_repair.plugin.preferences import read_preferences
@@ -95,7 +95,7 @@ class VaeRepairWidget(Container[Widget]):
             widgets=[self.restore_button, self.cancel_button, self.save_button], layout="horizontal", labels=False
         )
         buttons.margins = (0, 0, 0, 0)
-        self.copies = CopyRow(self.as_python, self.as_command, self._tell)
+        self.copies = CopyRow(self.as_python, self.as_command, self.take_settings, self._tell)
         self.progress = ProgressBar(max=PROGRESS_STEPS, value=0)
         self.status = Label(value="")
         self.extend([buttons, self.copies, self.progress, self.status])
@@ -161,6 +161,19 @@ class VaeRepairWidget(Container[Widget]):
         """Show these settings; what the widget has no field for goes to `base_settings`."""
         self.base_settings = settings
         self.controls.show(settings)
+
+    def take_settings(self, layer: Any = None) -> str:
+        """Show the settings that made a layer of ours, None = the selected one; gives back what the status says of it.
+
+        Raises
+        ------
+        InputError, SettingsError
+            As `settings_of`.
+        """
+        viewer = self._viewer()
+        chosen = viewer.layers.selection.active if layer is None and viewer is not None else layer
+        self.show_settings(settings_of(chosen))
+        return f"The settings that made {chosen.name!r}."
 
     # ---- a run
 
