@@ -20,7 +20,7 @@ from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.record import Model
 
 FILE = "starter.safetensors"
-SHA256 = "70fe97c5fc4b4a67958247b3e80054b6582e9c772d4d28bc07434b9d324c4f54"
+SHA256 = "3b4cf10749dc73911c11ac0e6d86e64133e9d3b36f82c0af9bfd9c965552a753"
 METADATA = "napari_vae_repair_starter"
 
 
