@@ -76,8 +76,8 @@ class SeeingNoise:
 class FindingDamage:
     """Network, objective and validation of the damage branch; `held_out` are the scenes for validation.
 
-    The loss is the cross entropy and the Dice loss (Milletari et al. 2016, arXiv:1606.04797) of the batch and of each
-    patch, since damage is rare and stains would else drown all specks.
+    The loss is the cross entropy and the Dice loss (Milletari et al. 2016, arXiv:1606.04797) of each patch, since
+    damage is rare and stains would else drown all specks.
     """
 
     mix = DAMAGED
@@ -105,9 +105,8 @@ class FindingDamage:
         hits, either = 2 * (found * batch.unmarked).sum(dim=over), found.sum(dim=over) + area
         large = (area > LEAST_AREA).float()
         each = ((1 - hits / (either + 1)) * large).sum() / large.sum().clamp(min=1)
-        whole = 1 - hits.sum() / (either.sum() + 1)
-        logged = {"train_entropy": entropy, "train_dice": whole, "train_dice_each": each}
-        return 5 * entropy + whole + 0.5 * each, {name: float(value.detach()) for name, value in logged.items()}
+        logged = {"train_entropy": entropy, "train_dice": each}
+        return 5 * entropy + each, {name: float(value.detach()) for name, value in logged.items()}
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:

@@ -98,8 +98,7 @@ class Comparison:
         """A line for each method, and the doubt."""
         lines = [f"{'method':<12}{'loss':>12}{'PSNR (dB)':>11}{'SSIM':>8}{'seconds':>9}"]
         for row in self.rows:
-            psnr, ssim = ("" if value is None else value for value in (row.psnr, row.ssim))
-            measured = f"{psnr:>11.2f}{ssim:>8.3f}" if psnr != "" else " " * 19
+            measured = " " * 19 if row.psnr is None else f"{row.psnr:>11.2f}{row.ssim:>8.3f}"
             note = f"  ({row.note})" if row.note else ""
             lines.append(f"{row.method:<12}{row.loss:>12.5g}{measured}{row.seconds:>9.2f}{note}")
         return "\n".join([*lines, *([f"The loss ranks nothing here: {self.doubt}."] if self.doubt else [])])

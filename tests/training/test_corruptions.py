@@ -83,4 +83,4 @@ def test_overlays_are_opaque_between_none_and_all() -> None:
         opacity, value = overlay(rng, 64)
         assert opacity.dtype == value.dtype == np.float32
         assert 0 <= opacity.min() <= opacity.max() <= 1
-        assert -0.6 < value.min() <= value.max() < 1.8  # film may be darker and brighter than the scene on it
+        assert -0.5 < value.min() <= value.max() < 1.6  # film may be darker and brighter than the scene on it

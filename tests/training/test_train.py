@@ -100,7 +100,7 @@ def test_the_inspector_has_something_to_learn(scenes: Scenes, kind: type[SeeingN
     assert batch.unmarked.any()
     optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
     losses = []
-    for _ in range(60):
+    for _ in range(25):
         loss, _ = task.objective(network, batch)
         optimiser.zero_grad()
         loss.backward()
