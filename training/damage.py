@@ -103,7 +103,8 @@ def overlay(rng: Rng, side: int) -> tuple[NDArray[np.float32], NDArray[np.float3
     texture /= texture.std()
     opacity = np.clip(opacity * (1 + rng.uniform(0, 0.3) * texture), 0, 1)
     value = rng.choice([-0.3 * rng.random(), 1 + 0.4 * rng.random(), rng.random()], p=[0.12, 0.8, 0.08])
-    return opacity.astype(np.float32), np.clip(value + rng.choice([0, 0.05 * rng.random()]) * texture, -0.4, 1.5).astype(np.float32)
+    value = np.clip(value + rng.choice([0, 0.05 * rng.random()]) * texture, -0.4, 1.5)
+    return opacity.astype(np.float32), value.astype(np.float32)
 
 
 def _fine(rng: Rng, side: int, fine: Mask, softest: float) -> NDArray[np.float32]:
