@@ -44,6 +44,15 @@ def test_std_is_that_of_the_samples_in_the_images_units(restoration: Restoration
     assert np.allclose(restoration.samples.std(axis=0, ddof=1), restoration.std, rtol=1e-3, atol=1e-2)
 
 
+def test_damage_is_told_in_the_images_axes(tiny: Settings) -> None:
+    stack = np.random.default_rng(0).normal(100, 5, (40, 2, 48)).astype(np.float32)
+    mask = np.zeros((40, 2, 48), dtype=bool)
+    mask[3:9, 1, 5:7] = True
+    result = restore(stack, tiny, axes="YCX", mask=mask, epochs=1)
+    assert result.axes == "YCX"
+    assert np.array_equal(result.damaged, mask)
+
+
 def test_the_classic_chain_stops_where_it_cannot_be_undone(tiny: Settings) -> None:
     rgb = np.random.default_rng(0).integers(0, 255, (40, 48, 3), dtype=np.uint8)
     result = restore(rgb, tiny, preset="classic", epochs=1)

@@ -44,6 +44,8 @@ class Restoration:
         ``(samples, *restored.shape)`` with ``keep_samples=True``.
     prepared : ndarray of float32
         The image after the preprocessing chain, led back as far as the results; damage filled by neighbours.
+    damaged : ndarray of bool
+        True = was damaged and is filled, in the axes `axes` without ``S``.
     axes : str
         Letters of the dimensions of `restored`; an alpha channel and, after grey, the colour samples are gone.
     noise : tuple of NoiseModel
@@ -63,6 +65,7 @@ class Restoration:
     std: NDArray[np.float32]
     samples: NDArray[np.float32] | None
     prepared: NDArray[np.float32]
+    damaged: NDArray[np.bool_]
     axes: str
     noise: tuple[NoiseModel, ...]
     segmentation: NDArray[np.bool_] | None
@@ -134,6 +137,7 @@ class Result:
             std=out(self.posterior.std),
             samples=None if samples is None else np.stack([out(sample) for sample in samples]),
             prepared=prepared,
+            damaged=out(self.damaged[:, None]),
             axes=self.layout.out_axes(self.prepared.shape[1]),
             noise=report.noise,
             segmentation=None if segmented is None else out(segmented[:, None]),

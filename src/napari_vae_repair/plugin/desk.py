@@ -1,0 +1,89 @@
+"""`Desk`: what the widget lends to its tabs, so that no tab knows the widget or another tab."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from threading import Event
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from napari_vae_repair.plugin.snapshot import Snapshot, take_snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from psygnal import SignalInstance
+
+    from napari_vae_repair.plugin.worker import Update
+    from napari_vae_repair.restoration import Restoration
+    from napari_vae_repair.settings import Settings
+
+T = TypeVar("T")
+Steps = Callable[[Event], "Generator[Update, None, T]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What the widget would restore, and how; the last two are arguments of `take_snapshot`."""
+
+    layer: Any
+    settings: Settings
+    mask_layer: Any = None
+    plane_at: Sequence[float] | None = None
+
+    def snapshot(self) -> Snapshot:
+        """The layer as it is now; see `take_snapshot` for the errors."""
+        return take_snapshot(self.layer, mask_layer=self.mask_layer, plane_at=self.plane_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A restoration that lies in the viewer.
+
+    Attributes
+    ----------
+    restoration : Restoration
+    source : Snapshot
+        Of the layer that was restored, without its pixels: names and places for layers that are derived from it.
+    """
+
+    restoration: Restoration
+    source: Snapshot
+
+
+class Desk(Protocol):
+    """What a tab may use.
+
+    Attributes
+    ----------
+    placed : Placed or None
+        The last restoration.
+    placed_changed : SignalInstance
+        Emitted with `placed` each time there is another.
+    """
+
+    placed: Placed | None
+    placed_changed: SignalInstance
+
+    def viewer(self) -> Any:
+        """The napari viewer; None once it is gone."""
+
+    def chosen(self) -> Chosen:
+        """The layer and the settings that the widget shows; raises `InputError` or `SettingsError`."""
+
+    def layers(self, *kinds: str) -> list[tuple[str, Any]]:
+        """Name and layer of each layer of the kinds, such as "image" or "labels"."""
+
+    def tell(self, news: str | Exception) -> None:
+        """Show a sentence in the status line, or an error as a notification."""
+
+    def work(self, steps: Steps[T], done: Callable[[T], None], doing: str) -> bool:
+        """Run the steps in a thread with the widget's progress bar and Cancel button.
+
+        `steps` takes the event that is set on Cancel, yields each `Update`, and returns the result or raises a
+        `VaeRepairError`; `Cancelled`, when the event is set, is no error. `done` is called with the result in Qt's
+        thread, never after Cancel. False, with a sentence in the status line, when something else is under way.
+        """
+
+
+__all__ = ["Chosen", "Desk", "Placed", "Steps"]
