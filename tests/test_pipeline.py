@@ -133,6 +133,29 @@ def test_the_steps_come_in_order_and_the_model_before_the_prediction(noisy: np.n
     assert [step for step in steps if step.phase == "train"][-1].model is result.model
 
 
+def test_adapting_gives_the_starters_result_first(noisy: np.ndarray) -> None:
+    starters, said, finish = restore(noisy), list[Progress](), False
+    steps = restore_steps(as_image(noisy, None, None), make_settings(adapt_steps=50), should_finish=lambda: finish)
+    while True:
+        try:
+            said.append(next(steps))
+        except StopIteration as end:
+            result: Restoration = end.value
+            break
+        finish = finish or said[-1].phase == "adapt"
+    phases = list(dict.fromkeys(step.phase for step in said))
+    assert [phase for phase in phases if phase != "restore"] == ["prepare", "first", "adapt", "report"]
+    first = next(step.result for step in said if step.result is not None)
+    np.testing.assert_array_equal(first.restored, starters.restored)
+    assert not any(step.model for step in said if step.phase in ("prepare", "first", "adapt"))
+    record = result.model.training["adapted"]
+    assert 3 <= record["stopped_at"] < 50
+    assert ("restore" in phases) is record["accepted"]
+    assert np.array_equal(first.restored, result.restored) is not record["accepted"]
+    assert not any("adapted" in note for note in first.report.notes)
+    assert any(f"adapted in {record['stopped_at']} steps" in note for note in result.report.notes)
+
+
 def test_the_report_tells_when_more_than_noise_was_taken_away(noisy: np.ndarray, tiny: Settings) -> None:
     fair, unfair = (
         restore(noisy, tiny, epochs=15, noise={"kind": "given", "read_noise": read_noise}).report

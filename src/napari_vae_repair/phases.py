@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ from napari_vae_repair.vae.record import Losses, Model
 from napari_vae_repair.vae.starter import load_starter
 from napari_vae_repair.vae.train import Prepared, steps_of, train
 
+if TYPE_CHECKING:
+    from napari_vae_repair.restoration import Restoration
+
 Damaged = NDArray[np.bool_]
 ShouldStop = Callable[[], bool]
 
@@ -33,13 +37,15 @@ class Progress:
     Attributes
     ----------
     phase : str
-        "prepare", "train" or "adapt" where there is one, "restore" and "report", in this order.
+        "prepare", "train" where there is one or "first" and "adapt", "restore" and "report", in this order.
     done, total : int
         Steps of the phase.
     losses : Losses or None
         What the training step measured.
     model : Model or None
         The trained or loaded model, as soon as there is one.
+    result : Restoration or None
+        At the end of "first": what the model makes of the image before it is adapted to it.
     """
 
     phase: str
@@ -47,6 +53,7 @@ class Progress:
     total: int
     losses: Losses | None = None
     model: Model | None = None
+    result: Restoration | None = None
 
 
 def stop_if(should_stop: ShouldStop, phase: str) -> None:
@@ -159,7 +166,13 @@ def fit(
 
 
 def refine(
-    model: Model, shown: Conditioned, damaged: Damaged, settings: Settings, device: Device, should_stop: ShouldStop
+    model: Model,
+    shown: Conditioned,
+    damaged: Damaged,
+    settings: Settings,
+    device: Device,
+    should_stop: ShouldStop,
+    should_finish: ShouldStop,
 ) -> Generator[Progress, None, tuple[Model, str]]:
     """Adapt the model to the image, and say in a line what came of it; see `adapt` for the errors."""
     planes, lost, views = as_seen(shown, damaged, model)
@@ -167,7 +180,14 @@ def refine(
     if reason := obstacle(seen):
         return model, f"not adapted: {reason}"
     steps = adapt(
-        model, seen, steps=settings.adapt_steps, seconds=settings.adapt_seconds, seed=settings.seed, device=device
+        model,
+        seen,
+        steps=settings.adapt_steps,
+        stop_at=settings.adapt_stop,
+        seconds=settings.adapt_seconds,
+        seed=settings.seed,
+        device=device,
+        should_finish=should_finish,
     )
     while True:
         try:
@@ -179,15 +199,23 @@ def refine(
         stop_if(should_stop, "adapt")
     record = adapted.training["adapted"]
     verdict = "kept" if record["accepted"] else "not kept, since it is not surely better"
-    note = f"adapted in {record['steps']} steps ({record['gained_db']:+.2f} dB on held-out blocks): {verdict}"
+    done = record["stopped_at"] or record["steps"]
+    note = f"adapted in {done} steps ({record['gained_db']:+.2f} dB on held-out blocks): {verdict}"
     return adapted, note
 
 
 def ask(
-    model: Model, shown: Conditioned, damaged: Damaged, settings: Settings, device: Device, should_stop: ShouldStop
+    model: Model,
+    shown: Conditioned,
+    damaged: Damaged,
+    settings: Settings,
+    device: Device,
+    should_stop: ShouldStop,
+    *,
+    phase: str = "restore",
+    samples: int,
 ) -> Generator[Progress, None, Posterior]:
     """Restore with the model; see `predict_steps` for the errors."""
-    samples = samples_in_force(model, settings)
     planes, lost, views = as_seen(shown, damaged, model)
     steps = predict_steps(
         model.network,
@@ -196,7 +224,7 @@ def ask(
         views,
         one_pass=model.general or samples == 0,
         samples=samples,
-        keep_samples=settings.keep_samples,
+        keep_samples=settings.keep_samples and samples > 0,
         seed=settings.seed,
         tile_px=settings.tile_px,
         device=device,
@@ -210,7 +238,7 @@ def ask(
             if model.calibration is not None:
                 posterior = posterior.calibrated(model.calibration, views)
             return posterior.shaped(shown.prepared.shape, opponent=model.general)
-        yield Progress("restore", done, total, model=model)
+        yield Progress(phase, done, total, model=None if phase == "first" else model)
 
 
 def _padded(planes: NDArray[np.float32], damaged: Damaged, side: int) -> tuple[NDArray[np.float32], Damaged]:

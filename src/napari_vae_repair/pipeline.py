@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_vae_repair.conditioning import Conditioned
 from napari_vae_repair.errors import SettingsError
 from napari_vae_repair.image.axes import Layout
 from napari_vae_repair.image.record import Image
 from napari_vae_repair.phases import (
     Progress,
+    ShouldStop,
     as_seen,
     ask,
     fit,
@@ -38,8 +40,8 @@ from napari_vae_repair.preparation import (
 from napari_vae_repair.restoration import Restoration, Result, against_reference, make_report
 from napari_vae_repair.settings import STARTER, Settings, make_settings
 from napari_vae_repair.vae.checkpoint import load_model
-from napari_vae_repair.vae.device import choose_device
-from napari_vae_repair.vae.predict import latent_means
+from napari_vae_repair.vae.device import Device, choose_device
+from napari_vae_repair.vae.predict import Posterior, latent_means
 from napari_vae_repair.vae.record import Model
 from napari_vae_repair.vae.starter import load_starter
 from napari_vae_repair.vae.train import Prepared
@@ -120,6 +122,7 @@ def restore_steps(
     reference: NDArray[Any] | None = None,
     model: Model | None = None,
     should_stop: Callable[[], bool] | None = None,
+    should_finish: Callable[[], bool] | None = None,
 ) -> Generator[Progress, None, Restoration]:
     """The steps of `restore`, one at a time, for callers with an event loop of their own.
 
@@ -135,6 +138,8 @@ def restore_steps(
         Takes the place of `settings.model`.
     should_stop : callable, optional
         True ends the run with `Cancelled`.
+    should_finish : callable, optional
+        True ends adapting early, and what it led to is kept if it is better.
 
     Yields
     ------
@@ -145,63 +150,39 @@ def restore_steps(
     VaeRepairError
         As `restore`.
     """
-    should_stop = should_stop or _never
-    clock = _Clock()
-    device = choose_device(settings.device)
-    notes = [] if model is None else ["the model was given as an object: the setting model does not name it"]
+    should_stop, should_finish = should_stop or _never, should_finish or _never
+    run = _Run(image, settings, reference, _Clock(), choose_device(settings.device), [])
+    if model is not None:
+        run.notes.append("the model was given as an object: the setting model does not name it")
     model = model or model_of(settings)
     if reference is not None:
         check_reference(reference, image)
-    if settings.adapts and model is not None and not model.general:
+    adapts = model is not None and settings.adapts
+    if adapts and model is not None and not model.general:
         raise SettingsError(
             "The model was trained on one image, and is to be adapted to another.",
             "The starter, and what was adapted from it, can be adapted.",
             "Leave adapt_seconds and adapt_steps out, or choose model='starter'.",
         )
-    adapts = model is not None and settings.adapts
     ready = None if adapts else model
     yield Progress("prepare", 0, 1, model=ready)
-    layout = Layout(image.axes, image.pixels.shape)
-    planes, damaged = colour_planes(layout.to_planes(image.pixels)), mask_planes(image)
-    chains, prepared = prepare(planes, damaged, layout.channels, steps_in_force(model, settings))
-    shown = show(prepared, damaged, chains, model, settings, device)
-    clock.stop("prepare")
+    run.look(model)
     stop_if(should_stop, "prepare")
     yield Progress("prepare", 1, 1, model=ready)
 
-    notes += notes_of(model, settings)
+    run.notes.extend(notes_of(model, settings))
+    posterior: Posterior | None = None
     if model is None:
-        channel = np.repeat(np.arange(layout.channels), len(planes) // layout.channels)
-        training = Prepared(shown.prepared, damaged, channel, shown.noise)
-        model = yield from fit(training, chains, settings, device, should_stop)
-        shown = replace(shown, noise=model.noise)
-        clock.stop("train")
+        model = yield from run.fitted(should_stop)
     elif adapts:
-        model, note = yield from refine(model, shown, damaged, settings, device, should_stop)
-        notes.append(note)
-        clock.stop("adapt")
-    posterior = yield from ask(model, shown, damaged, settings, device, should_stop)
-    clock.stop("restore")
-
+        model, posterior = yield from run.refined(model, should_stop, should_finish)
+    samples = samples_in_force(model, settings)
+    if posterior is None or samples:
+        posterior = yield from run.asked(model, "restore", samples, should_stop)
     yield Progress("report", 0, 1, model=model)
-    result = Result(layout, shown.chains, shown.prepared, damaged, posterior)
-    result.keep_means(shown.stabilised)
-    compared = None if reference is None else against_reference(reference, result)
-    clock.stop("report")
-    in_source = in_source_units(shown.noise, shown.domains)
-    report = make_report(
-        result,
-        in_source or shown.noise,
-        model,
-        device,
-        clock.seconds,
-        compared,
-        notes,
-        noise_led_back=in_source is not None,
-        samples=samples_in_force(model, settings),
-    )
+    result = run.result(model, posterior, samples)
     yield Progress("report", 1, 1, model=model)
-    return result.restoration(report, model, settings)
+    return result
 
 
 def encode(
@@ -244,7 +225,7 @@ def encode(
     return latent_means(loaded.network, *as_seen(shown, damaged, loaded), chosen_device)
 
 
-# ---- the phases -------------------------------------------------------------------------------
+# ---- one run ----------------------------------------------------------------------------------
 
 
 class _Clock:
@@ -256,7 +237,85 @@ class _Clock:
 
     def stop(self, phase: str) -> None:
         now = time.perf_counter()
-        self.seconds[phase], self._last = now - self._last, now
+        self.seconds[phase], self._last = self.seconds.get(phase, 0.0) + now - self._last, now
+
+
+@dataclass(slots=True)
+class _Run:
+    """What the phases of one run share."""
+
+    image: Image
+    settings: Settings
+    reference: NDArray[Any] | None
+    clock: _Clock
+    device: Device
+    notes: list[str]
+    layout: Layout = field(init=False)
+    damaged: NDArray[np.bool_] = field(init=False)
+    shown: Conditioned = field(init=False)
+
+    def look(self, model: Model | None) -> None:
+        """Prepare the planes and tell their noise."""
+        self.layout = Layout(self.image.axes, self.image.pixels.shape)
+        planes, self.damaged = colour_planes(self.layout.to_planes(self.image.pixels)), mask_planes(self.image)
+        steps = steps_in_force(model, self.settings)
+        chains, prepared = prepare(planes, self.damaged, self.layout.channels, steps)
+        self.shown = show(prepared, self.damaged, chains, model, self.settings, self.device)
+        self.clock.stop("prepare")
+
+    def fitted(self, should_stop: ShouldStop) -> Generator[Progress, None, Model]:
+        """A model trained on the planes."""
+        planes = self.shown.prepared
+        channel = np.repeat(np.arange(self.layout.channels), len(planes) // self.layout.channels)
+        training = Prepared(planes, self.damaged, channel, self.shown.noise)
+        model = yield from fit(training, self.shown.chains, self.settings, self.device, should_stop)
+        self.shown = replace(self.shown, noise=model.noise)
+        self.clock.stop("train")
+        return model
+
+    def refined(
+        self, model: Model, should_stop: ShouldStop, should_finish: ShouldStop
+    ) -> Generator[Progress, None, tuple[Model, Posterior | None]]:
+        """The model adapted to the planes, and what came of them where it stayed as it was; its result comes first."""
+        first = yield from self.asked(model, "first", 0, should_stop)
+        yield Progress("first", 1, 1, result=self.result(model, first, 0))
+        refined, note = yield from refine(
+            model, self.shown, self.damaged, self.settings, self.device, should_stop, should_finish
+        )
+        self.notes.append(note)
+        self.clock.stop("adapt")
+        changed = refined is not model and refined.training["adapted"]["accepted"]
+        return refined, None if changed else first
+
+    def asked(
+        self, model: Model, phase: str, samples: int, should_stop: ShouldStop
+    ) -> Generator[Progress, None, Posterior]:
+        """What the model makes of the planes."""
+        posterior = yield from ask(
+            model, self.shown, self.damaged, self.settings, self.device, should_stop, phase=phase, samples=samples
+        )
+        self.clock.stop("restore")
+        return posterior
+
+    def result(self, model: Model, posterior: Posterior, samples: int) -> Restoration:
+        """Led back and measured."""
+        result = Result(self.layout, self.shown.chains, self.shown.prepared, self.damaged, posterior)
+        result.keep_means(self.shown.stabilised)
+        compared = None if self.reference is None else against_reference(self.reference, result)
+        self.clock.stop("report")
+        in_source = in_source_units(self.shown.noise, self.shown.domains)
+        report = make_report(
+            result,
+            in_source or self.shown.noise,
+            model,
+            self.device,
+            self.clock.seconds,
+            compared,
+            self.notes,
+            noise_led_back=in_source is not None,
+            samples=samples,
+        )
+        return result.restoration(report, model, self.settings)
 
 
 def _never() -> bool:

@@ -14,7 +14,7 @@ _WIDTH = 88  # of a line of Python
 
 
 def repeatable(settings: Settings, training: dict[str, Any]) -> Settings:
-    """The same with a budget of seconds as the steps that it became.
+    """The same with a budget of seconds as the steps that it became, and where it was ended early.
 
     Parameters
     ----------
@@ -23,10 +23,11 @@ def repeatable(settings: Settings, training: dict[str, Any]) -> Settings:
     training : dict
         `Model.training` of its model.
     """
-    steps = training.get("adapted", {}).get("steps")
-    if steps is None or settings.adapt_seconds == 0:
+    record = training.get("adapted")
+    if record is None or not settings.adapts:
         return settings
-    return settings.model_copy(update={"adapt_seconds": 0.0, "adapt_steps": steps})
+    steps = {"adapt_steps": settings.adapt_steps or record["steps"], "adapt_stop": record.get("stopped_at")}
+    return settings.model_copy(update={"adapt_seconds": 0.0} | steps)
 
 
 def changes(settings: Settings) -> dict[str, Any]:

@@ -252,6 +252,9 @@ class Settings(_Frozen):
     epochs: int = Field(50, ge=1, le=100_000, description="of a training from scratch")
     adapt_seconds: float = Field(0.0, ge=0, le=86_400, description="how long the starter is trained on on the image")
     adapt_steps: int | None = Field(None, ge=1, le=10**6, description="the same as a count, which can be repeated")
+    adapt_stop: int | None = Field(
+        None, ge=3, le=10**6, description="of the steps, after how many adapting was ended early"
+    )
     samples: int | None = Field(
         None, ge=0, le=1000, description="posterior samples; None = 0 with the starter, 16 with a model of one image"
     )

@@ -18,6 +18,7 @@ PROGRAM = "vae-repair"
 _PHASES = {
     "prepare": "preparing",
     "train": "training",
+    "first": "restoring",
     "adapt": "adapting",
     "restore": "restoring",
     "report": "measuring",

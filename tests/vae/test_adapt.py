@@ -119,6 +119,17 @@ def test_seconds_become_steps_that_can_be_given_back(general: Model, seen: Seen)
         assert torch.equal(one, other)
 
 
+def test_what_is_ended_early_is_compared_and_can_be_given_back(general: Model, seen: Seen) -> None:
+    asked = iter([False, False, True])
+    early, progress = run(general, seen, steps=50, should_finish=lambda: next(asked))
+    record = early.training["adapted"]
+    assert (record["steps"], record["stopped_at"]) == (50, len(progress)) == (50, 5)
+    again, _ = run(general, seen, steps=50, stop_at=5)
+    assert again.training == early.training
+    for one, other in zip(early.network.parameters(), again.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_without_known_noise_there_is_nothing_to_adapt_by(seen: Seen) -> None:
     assert not obstacle(seen)
     assert "give it" in obstacle(Seen(seen.planes, seen.damaged, [View(seen.views[0].value_range)]))

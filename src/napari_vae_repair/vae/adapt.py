@@ -72,9 +72,11 @@ def adapt(
     seen: Seen,
     *,
     steps: int | None,
+    stop_at: int | None = None,
     seconds: float,
     seed: int,
     device: Device,
+    should_finish: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Generator[tuple[int, int, Losses], None, Model]:
     """Train the model on by the ELBO of the image; the better of the two is returned.
@@ -87,12 +89,16 @@ def adapt(
         That has no `obstacle`.
     steps : int or None
         How many steps; None = as many as fit into `seconds`, by the pace of the first few.
+    stop_at : int or None
+        After how many of the steps to end early, as `should_finish` had done.
     seconds : float
         Only with `steps` None.
     seed : int
         Of patches, latents and held-out blocks: the same seed and steps give the same model on the same machine.
     device : Device
         Where to train; the returned model is on the CPU.
+    should_finish : callable
+        True ends the steps early; what they led to is compared all the same.
     clock : callable
         Seconds, growing.
 
@@ -104,7 +110,7 @@ def adapt(
     Returns
     -------
     Model
-        With `training["adapted"]`: steps, whether they were accepted, and the estimated error of one pass on held-out
+        With `training["adapted"]`: steps, after which of them it was ended early, whether they were accepted, and the estimated error of one pass on held-out
         blocks before and after, in decibels gained.
 
     Raises
@@ -121,7 +127,7 @@ def adapt(
     the image's. It trusts the noise model, but a wrong strength of the noise moves both errors nearly alike.
     """
     with memory_released(device):
-        return (yield from _adapt(model, seen, steps, seconds, seed, device, clock))
+        return (yield from _adapt(model, seen, steps, stop_at, seconds, seed, device, should_finish, clock))
     raise AssertionError("memory_released raises where it swallows")
 
 
@@ -129,9 +135,11 @@ def _adapt(
     model: Model,
     seen: Seen,
     steps: int | None,
+    stop_at: int | None,
     seconds: float,
     seed: int,
     device: Device,
+    should_finish: Callable[[], bool],
     clock: Callable[[], float],
 ) -> Generator[tuple[int, int, Losses], None, Model]:
     before = on_device(model.network, device)
@@ -148,7 +156,7 @@ def _adapt(
     generator = torch.Generator(device.torch).manual_seed(seed)
     optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99))
     in_all, done, began = steps or TIMED_STEPS + 1, 0, clock()
-    while done < in_all:
+    while done < in_all and done != stop_at and not (done >= TIMED_STEPS and should_finish()):
         for group in optimiser.param_groups:
             # the first steps are alike however many follow, so that a count taken from seconds can be given back
             group["lr"] = LEARNING_RATE * (1 if done < TIMED_STEPS else 1 - done / in_all)
@@ -164,7 +172,8 @@ def _adapt(
     held_out = Fed.of(source.validation(CHECK_PATCHES), seen.views, device)
     accepted, gained = _compare(before, network, held_out, seed, device)
     chosen = (network if accepted else before).requires_grad_(False).eval().to("cpu")
-    record: dict[str, Any] = {"steps": done, "accepted": accepted, "gained_db": gained}
+    stopped_at = done if done < in_all else None
+    record: dict[str, Any] = {"steps": in_all, "stopped_at": stopped_at, "accepted": accepted, "gained_db": gained}
     if "adapted" in model.training:  # a warm start
         record["before"] = model.training["adapted"]
     return replace(model, network=chosen, training=model.training | {"adapted": record})
