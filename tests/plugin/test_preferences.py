@@ -1,10 +1,24 @@
+"""Preferences: what is read from them, and what is written there and found again by another napari."""
+
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from napari_vae_repair.plugin.preferences import read_preferences
+from napari_vae_repair.errors import SettingsError
+from napari_vae_repair.plugin.preferences import (
+    default_model,
+    delete_way,
+    read_preferences,
+    read_ways,
+    save_way,
+    set_default_model,
+)
 from napari_vae_repair.settings import Settings
 
 pytestmark = pytest.mark.gui
@@ -13,10 +27,20 @@ pytestmark = pytest.mark.gui
 def test_without_the_plugin_the_base_stands(npe2pm: Any, plugin_settings: Any, tiny: Settings) -> None:
     assert read_preferences() == Settings()
     assert read_preferences(tiny) == tiny
+    assert default_model() == "starter"
+    assert read_ways() == ({}, ())
+
+
+def test_without_the_plugin_nothing_is_kept_and_that_is_told(npe2pm: Any, plugin_settings: Any) -> None:
+    for keep in (lambda: set_default_model("scratch"), lambda: save_way("mine", Settings()), lambda: delete_way("a")):
+        with pytest.raises(SettingsError, match="no Preferences to keep this in"):
+            keep()
 
 
 def test_untouched_preferences_are_the_defaults(manager: Any, plugin_settings: Any) -> None:
     assert read_preferences() == Settings()
+    assert default_model() == "starter"
+    assert read_ways() == ({}, ())
 
 
 def test_classic_trains_as_in_the_api(preferences: Any) -> None:
@@ -33,3 +57,41 @@ def test_what_the_user_set_is_taken_and_the_rest_of_the_base_kept(preferences: A
     assert settings.network == tiny.network
     assert (settings.preset, settings.epochs, settings.samples) == ("classic", 9, 4)
     assert (settings.model, settings.device, settings.seed) == ("model.safetensors", "cpu", 5)
+
+
+def test_the_default_model_is_what_a_new_widget_starts_with(preferences: Any) -> None:
+    set_default_model("/models/mine.safetensors")
+    assert default_model() == read_preferences().model == "/models/mine.safetensors"
+    set_default_model("starter")
+    assert default_model() == read_preferences().model == "starter"
+
+
+def test_presets_come_and_go(preferences: Any) -> None:
+    save_way("mine", Settings(samples=3))
+    save_way("other", Settings(adapt_seconds=5))
+    delete_way("mine")
+    assert read_ways() == ({"other": Settings(adapt_seconds=5)}, ())
+
+
+def test_presets_that_were_damaged_by_hand_are_told(preferences: Any) -> None:
+    preferences.ways = "{"
+    ways, (problem,) = read_ways()
+    assert ways == {}
+    assert "Repair or empty it" in str(problem)
+    with pytest.raises(SettingsError, match="damaged"):
+        save_way("mine", Settings())
+    assert preferences.ways == "{"
+
+
+def test_another_process_finds_what_was_written(preferences: Any, tmp_path: Path) -> None:
+    save_way("mine µ ü", Settings(samples=3))
+    set_default_model("C:\\models\\ü.safetensors")
+    code = (
+        "from napari_vae_repair.plugin.preferences import default_model, read_ways\n"
+        "ways, problems = read_ways()\n"
+        "print(ascii([default_model(), list(ways), ways['mine µ ü'].samples, problems]))"
+    )
+    environment = os.environ | {"NAPARI_CONFIG": str(tmp_path / "settings.yaml"), "PYTHONUTF8": "1"}
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    assert printed.strip() == ascii(["C:\\models\\ü.safetensors", ["mine µ ü"], 3, ()])
