@@ -123,7 +123,11 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_compare)
     add = parser.add_argument
     add("input", metavar="INPUT", help="one plane, grey or colour")
-    add("--methods", metavar="A,B", help="some of them, between commas; default: all")
+    add(
+        "--methods",
+        metavar="A,B",
+        help="some of them, between commas; default: all but the autoencoder, which trains for minutes",
+    )
     add("--reference", metavar="P", help="the true image, for PSNR and SSIM")
     add("--csv", metavar="P.csv", help="write the table")
     add("--figure", metavar="P.png", help="write the results side by side")

@@ -2,112 +2,55 @@
 
 from __future__ import annotations
 
-import csv
-import importlib.util
-import io
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from threading import Event
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage import restoration as sk
 
-from napari_vae_repair.errors import InputError, SettingsError
-from napari_vae_repair.image.classical import FAMILIES, rough_noise, tuned
+from napari_vae_repair.contenders import NOTES, methods, usual_methods
+from napari_vae_repair.contest import Contest, Entry
+from napari_vae_repair.errors import Cancelled, InputError, SettingsError
 from napari_vae_repair.image.compare import compare_planes
 from napari_vae_repair.image.record import Image
-from napari_vae_repair.pipeline import restore
 from napari_vae_repair.preparation import as_image, check_reference
+from napari_vae_repair.ranking import Compared, Comparison
 from napari_vae_repair.settings import Settings
 
-OURS, BM3D = "VAE Repair", "BM3D"
-LICENCES = {BM3D: "its package is licensed for non-commercial use only"}
-STRIDE, GRIDS = 4, (0, 5, 10, 15)  # a quarter of the pixels is predicted, one grid of them after the other
-MOST_SHARED = 0.15  # correlation of neighbours from which on they tell of a pixel's noise
+__all__ = ["Compared", "Comparison", "ComparisonProgress", "compare", "compare_steps"]
+
 SMALLEST_PX = 32
-_COLUMNS = ("method", "loss", "psnr", "ssim", "seconds", "parameters", "note")
+LOOK_S = 0.1  # between two looks at `should_stop`
 
 Array = NDArray[np.float32]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """What one method made of the image.
+class ComparisonProgress:
+    """Where a comparison stands.
 
     Attributes
     ----------
     method : str
-        One of `methods`.
-    restored : ndarray of float32
-        In the image's shape and units.
-    loss : float
-        Mean squared error of the prediction of pixels from the others, in squared units of the image; it holds the
-        variance of the noise, which is the same for all.
-    psnr, ssim : float or None
-        Against the reference, with its range as peak; None without one.
-    seconds : float
-        Of the result, tuning included, without the loss.
-    parameters : dict
-        That were found best by the loss.
-    note : str
-        What a user must know, such as a licence.
+        The one that is under way, or that is done with this step.
+    done, total : int
+        Methods.
+    share : float
+        Of the method under way that is done, 0 to 1.
+    row : Compared or None
+        What the method made of the image, with the step that ends it.
     """
 
     method: str
-    restored: Array
-    loss: float
-    psnr: float | None
-    ssim: float | None
-    seconds: float
-    parameters: dict[str, float]
-    note: str
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """All methods.
-
-    Attributes
-    ----------
-    rows : tuple of Compared
-        The one with the smallest loss first.
-    doubt : str
-        Why the loss ranks nothing here; "" where it does.
-    """
-
-    rows: tuple[Compared, ...]
-    doubt: str
-
-    def table(self) -> list[dict[str, Any]]:
-        """A dict for each method, without pixels; numbers as they are."""
-        return [{name: getattr(row, name) for name in _COLUMNS} for row in self.rows]
-
-    def csv(self) -> str:
-        """The table as comma-separated values, parameters as ``name=value``."""
-        stream = io.StringIO()
-        writer = csv.DictWriter(stream, _COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for line in self.table():
-            parameters = " ".join(f"{name}={value:.6g}" for name, value in line["parameters"].items())
-            writer.writerow(line | {"parameters": parameters})
-        return stream.getvalue()
-
-    def text(self) -> str:
-        """A line for each method, and the doubt."""
-        lines = [f"{'method':<12}{'loss':>12}{'PSNR (dB)':>11}{'SSIM':>8}{'seconds':>9}"]
-        for row in self.rows:
-            measured = " " * 19 if row.psnr is None else f"{row.psnr:>11.2f}{row.ssim:>8.3f}"
-            note = f"  ({row.note})" if row.note else ""
-            lines.append(f"{row.method:<12}{row.loss:>12.5g}{measured}{row.seconds:>9.2f}{note}")
-        return "\n".join([*lines, *([f"The loss ranks nothing here: {self.doubt}."] if self.doubt else [])])
-
-
-def methods() -> tuple[str, ...]:
-    """Names for `compare`: ours, those of scikit-image and SciPy, and BM3D where it is installed."""
-    installed = (BM3D,) if importlib.util.find_spec("bm3d") else ()
-    return (OURS, *FAMILIES, *installed)
+    done: int
+    total: int
+    share: float = 0.0
+    row: Compared | None = None
 
 
 def compare(
@@ -118,6 +61,7 @@ def compare(
     axes: str | None = None,
     settings: Settings | None = None,
     on_step: Callable[[str, int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> Comparison:
     """Restore a plane by several methods, each tuned on it, and rank them without a truth.
 
@@ -126,15 +70,17 @@ def compare(
     image : array or napari Image layer
         One plane ``(Y, X)``, or a colour one; see `restore`. Nothing is written to it.
     only : sequence of str, optional
-        Some of `methods`; None = all.
+        Some of `contenders.methods`; None = all but the plain autoencoder, whose training takes minutes.
     reference : array, optional
         The truth, for PSNR and SSIM; the ranking does not look at it.
     axes : str, optional
         As `restore`.
     settings : Settings, optional
-        Of ours.
+        Of ours; `epochs`, `training` and `seed` are those of the autoencoder too.
     on_step : callable, optional
         Called with the method that is under way, how many are done, and how many there are.
+    should_stop : callable, optional
+        Polled ten times a second; True ends the run with `Cancelled`.
 
     Returns
     -------
@@ -145,7 +91,9 @@ def compare(
     InputError
         The image is no single plane, too small, damaged, or of another shape than the reference.
     SettingsError
-        A method is unknown.
+        A method is unknown, or the chain cannot be undone.
+    Cancelled
+        `should_stop` said so.
 
     Notes
     -----
@@ -153,81 +101,120 @@ def compare(
     neighbours, and what a method makes of them is compared with what was measured. It follows the true error where
     the noise of a pixel says nothing of its neighbours'.
     """
-    chosen = _plane(as_image(image, axes), reference)
-    names = tuple(methods() if only is None else only)
-    if unknown := [name for name in names if name not in methods()]:
-        raise SettingsError(
-            f"There is no method {unknown[0]!r}.", f"Methods are {', '.join(methods())}.", "Correct the name."
-        )
-    pixels = np.asarray(chosen.pixels[..., :3] if chosen.is_colour else chosen.pixels, np.float32)
-    low, span = float(pixels.min()), float(np.ptp(pixels)) or 1.0
-    task = _Task((pixels - np.float32(low)) / np.float32(span), -1 if chosen.is_colour else None, settings)
-    rows = []
-    for done, name in enumerate(names):
-        if on_step is not None:
-            on_step(name, done, len(names))
-        result, again, parameters, seconds = task.run(name)
-        restored = (result * np.float32(span) + np.float32(low)).astype(np.float32)
-        scores = {} if reference is None else compare_planes(_as_planes(restored), _as_planes(reference))
-        rows.append(
-            Compared(
-                name,
-                restored,
-                task.loss(again) * span**2,
-                scores.get("psnr"),
-                scores.get("ssim"),
-                seconds,
-                parameters,
-                LICENCES.get(name, ""),
+    steps = compare_steps(
+        as_image(image, axes), only=only, reference=reference, settings=settings, should_stop=should_stop
+    )
+    told = ""
+    while True:
+        try:
+            progress = next(steps)
+        except StopIteration as end:
+            found: Comparison = end.value
+            return found
+        if on_step is not None and progress.method != told:
+            told = progress.method
+            on_step(told, progress.done, progress.total)
+
+
+def compare_steps(
+    image: Image,
+    *,
+    only: Sequence[str] | None = None,
+    reference: NDArray[Any] | None = None,
+    settings: Settings | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Generator[ComparisonProgress, None, Comparison]:
+    """The steps of `compare`, one at a time, for callers with an event loop of their own.
+
+    Parameters
+    ----------
+    image : Image
+        One plane.
+    only, reference, settings, should_stop
+        As `compare`.
+
+    Yields
+    ------
+    ComparisonProgress
+        Before each method, ten times a second while it is under way, and with its row when it is done.
+
+    Raises
+    ------
+    VaeRepairError
+        As `compare`.
+
+    Notes
+    -----
+    One call of a classical denoiser can take many seconds and cannot be stopped. So each method runs in a thread; on
+    a wish to stop this generator ends within `LOOK_S`, and the thread ends by itself after that call, its result
+    thrown away.
+    """
+    pixels, names = _plane(image, reference), _names(only)
+    truth = None if reference is None else _as_planes(reference)
+    wish, left = should_stop or (lambda: False), Event()
+    contest = Contest(pixels, settings or Settings(), lambda: left.is_set() or wish())
+    rows: list[Compared] = []
+    try:
+        for done, name in enumerate(names):
+            yield ComparisonProgress(name, done, len(names))
+            entry = yield from _in_thread(
+                partial(contest.enter, name), partial(_under_way, contest, name, done, len(names)), wish
             )
+            rows.append(_row(name, entry, truth))
+            yield ComparisonProgress(name, done + 1, len(names), row=rows[-1])
+        last = ComparisonProgress(names[-1], len(names), len(names))
+        doubt = yield from _in_thread(contest.doubt, lambda: last, wish)
+    finally:
+        left.set()
+    return Comparison(tuple(sorted(rows, key=lambda row: row.loss)), doubt)
+
+
+def _in_thread(
+    work: Callable[[], T], now: Callable[[], ComparisonProgress], wish: Callable[[], bool]
+) -> Generator[ComparisonProgress, None, T]:
+    """What `work` returns; tells where it stands until then."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(work)
+    pool.shutdown(wait=False)  # the thread ends with the work, whether or not anybody waits for it
+    while not wait([future], LOOK_S).done:
+        if wish():
+            raise Cancelled("compare")
+        yield now()
+    return future.result()
+
+
+def _under_way(contest: Contest, name: str, done: int, total: int) -> ComparisonProgress:
+    return ComparisonProgress(name, done, total, min(contest.share, 1.0))
+
+
+def _row(name: str, entry: Entry, truth: Array | None) -> Compared:
+    scores = {} if truth is None else compare_planes(_as_planes(entry.restored), truth)
+    return Compared(
+        name,
+        entry.restored,
+        entry.loss,
+        scores.get("psnr"),
+        scores.get("ssim"),
+        entry.seconds,
+        entry.parameters,
+        NOTES.get(name, ""),
+    )
+
+
+def _names(only: Sequence[str] | None) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(usual_methods() if only is None else only))
+    unknown = [name for name in names if name not in methods()]
+    if unknown or not names:
+        raise SettingsError(
+            f"There is no method {unknown[0]!r}." if unknown else "No method was chosen.",
+            f"Methods are {', '.join(methods())}.",
+            "Correct the name." if unknown else "Choose one or more.",
         )
-    return Comparison(tuple(sorted(rows, key=lambda row: row.loss)), task.doubt)
+    return names
 
 
-class _Task:
-    """One image between 0 and 1, and what ours makes of it, which also tells whether the loss can rank."""
-
-    def __init__(self, image: Array, channel_axis: int | None, settings: Settings | None) -> None:
-        self._image, self._axis = image, channel_axis
-        started = time.perf_counter()
-        self._ours = restore(image, settings)
-        self._seconds = time.perf_counter() - started
-        shared = max(max(noise.correlation) for noise in self._ours.noise)
-        doubt = f"neighbours share {shared:.2f} of their noise, and keeping it lowers a loss on held-out pixels"
-        self.doubt = doubt if shared > MOST_SHARED else ""
-
-    def run(self, name: str) -> tuple[Array, Callable[..., Array], dict[str, float], float]:
-        """The result, how the same is done to another image, the parameters that were found, and seconds."""
-        if name == OURS:
-            return self._ours.restored, self._ours_again, {}, self._seconds
-        started = time.perf_counter()
-        if name == BM3D:
-            apply: Callable[..., Array] = _bm3d
-            found = {"sigma": rough_noise(self._image, self._axis)}
-            result = apply(self._image, **found, channel_axis=self._axis)
-        else:
-            apply = FAMILIES[name].apply
-            found, result = tuned(FAMILIES[name], self._image, self._axis)
-
-        def again(image: Array, channel_axis: int | None) -> Array:
-            return apply(image, **found, channel_axis=channel_axis)
-
-        return result, again, found, time.perf_counter() - started
-
-    def _ours_again(self, image: Array, channel_axis: int | None) -> Array:
-        settings = self._ours.settings.model_copy(update={"adapt_seconds": 0.0, "adapt_steps": None})
-        return restore(image, settings, model=self._ours.model).restored
-
-    def loss(self, again: Callable[..., Array]) -> float:
-        """Mean squared error of predicted pixels."""
-        grids = [
-            tuple(slice(phase, None, STRIDE) for phase in np.unravel_index(grid, (STRIDE, STRIDE))) for grid in GRIDS
-        ]
-        predicted = sk.denoise_invariant(self._image, again, masks=grids, denoiser_kwargs={"channel_axis": self._axis})
-        return float(np.mean([np.mean((predicted[grid] - self._image[grid]) ** 2) for grid in grids]))
-
-
-def _plane(image: Image, reference: NDArray[Any] | None) -> Image:
+def _plane(image: Image, reference: NDArray[Any] | None) -> Array:
+    """Its colours ``(Y, X)`` or ``(Y, X, 3)``, if it can be compared."""
     if set(image.axes) - set("YXS") or min(image.pixels.shape[:2]) < SMALLEST_PX:
         raise InputError(
             f"An image of shape {image.pixels.shape} with axes {image.axes} was given.",
@@ -242,18 +229,10 @@ def _plane(image: Image, reference: NDArray[Any] | None) -> Image:
         )
     if reference is not None:
         check_reference(reference, image)
-    return image
+    return np.asarray(image.pixels[..., :3] if image.is_colour else image.pixels, np.float32)
 
 
 def _as_planes(image: NDArray[Any]) -> Array:
     """``(1, C, Y, X)``."""
     values = np.asarray(image, np.float32)
     return values[None, None] if values.ndim == 2 else np.moveaxis(values[..., :3], -1, 0)[None]
-
-
-def _bm3d(image: Array, *, sigma: float, channel_axis: int | None) -> Array:
-    import bm3d
-
-    planes = [image] if channel_axis is None else [image[..., colour] for colour in range(image.shape[-1])]
-    found = [np.asarray(bm3d.bm3d(plane, sigma), np.float32) for plane in planes]
-    return found[0] if channel_axis is None else np.stack(found, axis=-1)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from napari_vae_repair.comparison import Comparison
+from napari_vae_repair.ranking import Comparison
 
 CELL_PX, LABEL_PX, COLUMNS = 256, 34, 3
 LIMITS = (0.5, 99.5)  # percentiles of the first image that become black and white
