@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_vae_repair.image.record import Image
 from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.settings import Settings
 from napari_vae_repair.vae.calibration import Calibration
@@ -93,7 +96,7 @@ class Model:
     chains : tuple of dict
         The fitted preprocessing of each channel of the training image.
     training : dict
-        Losses of each epoch, steps, seconds and device.
+        Losses of each epoch, steps, seconds and device, and under "trained_on" which images (see `trained_on`).
     calibration : Calibration or None
         Of the spread of its samples; None = not calibrated.
     """
@@ -116,3 +119,29 @@ class Model:
         """Whether the posterior collapsed onto the prior, so that the latents say nothing about the image."""
         kl = self.training.get("kl")
         return kl is not None and sum(kl) < COLLAPSE_NATS
+
+
+def trained_on(model: Model, images: Sequence[Image]) -> Model:
+    """The same model, which tells under ``training["trained_on"]`` on which images it was trained.
+
+    Parameters
+    ----------
+    model : Model
+        As it came from training on these images; one that was adapted but not kept has seen none, and stays as it is.
+    images : sequence of Image
+        Their names, shapes, axes and dtypes are noted with the present time, after those that the model already tells.
+    """
+    if not model.training.get("adapted", {"accepted": True})["accepted"]:
+        return model
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    new = [
+        {
+            "name": image.name,
+            "shape": list(image.pixels.shape),
+            "axes": image.axes,
+            "dtype": str(image.pixels.dtype),
+            "date": date,
+        }
+        for image in images
+    ]
+    return replace(model, training=model.training | {"trained_on": [*model.training.get("trained_on", []), *new]})
