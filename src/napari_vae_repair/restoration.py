@@ -16,6 +16,7 @@ from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.preparation import colour_planes
 from napari_vae_repair.report import Report
 from napari_vae_repair.settings import DEFAULT_SAMPLES, Settings
+from napari_vae_repair.trust import Trust, judge
 from napari_vae_repair.vae.device import Device
 from napari_vae_repair.vae.predict import Posterior
 from napari_vae_repair.vae.record import Model
@@ -72,6 +73,18 @@ class Restoration:
     report: Report
     model: Model
     settings: Settings
+
+    def trust(self) -> Trust:
+        """How far the restoration can be trusted, number by number; computed anew at each call (half a second)."""
+        return judge(
+            self.prepared,
+            self.restored,
+            self.std,
+            self.damaged,
+            self.axes,
+            self.report,
+            calibrated=self.model.calibration is not None,
+        )
 
 
 @dataclass(slots=True)
