@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from qtpy.QtWidgets import QInputDialog, QMessageBox
+from qtpy.QtWidgets import QInputDialog, QMessageBox, QWidget
 
 from napari_vae_repair.errors import SettingsError
 from napari_vae_repair.plugin.preferences import read_ways, save_way
@@ -102,6 +102,7 @@ def test_saving_makes_a_preset_that_another_widget_offers(bench: Bench, answer: 
     assert bench.row.combo.value == "seven"
     assert bench.row.delete.enabled
     assert "seven" in bench.told[-1]
+    assert list(bench.row.combo.choices) == [*WAYS, "seven", NO_WAY]
     other = Bench()
     other.row.combo.value = "seven"
     assert other.shown == Settings(samples=7)
@@ -153,3 +154,16 @@ def test_presets_of_another_version_are_told_at_once(preferences: Any, qapp: Any
     assert "good" in bench.row.combo.choices
     assert "old" not in bench.row.combo.choices
     assert "temperature" in bench.told[0]
+
+
+def test_the_users_own_stay_when_the_row_is_put_into_a_window(preferences: Any, qtbot: Any) -> None:
+    save_way("mine", Settings(samples=7))
+    bench = Bench()
+    bench.row.follow(Settings(samples=7))
+    window = QWidget()
+    qtbot.addWidget(window)
+    bench.row.native.setParent(window)
+    window.show()
+    assert bench.row.combo.value == "mine"
+    assert list(bench.row.combo.choices) == [*WAYS, "mine", NO_WAY]
+    assert bench.row.native.minimumSizeHint().width() <= 310

@@ -43,10 +43,12 @@ class WaysRow(Container[Widget]):
     chosen = Signal(object)
 
     def __init__(self, present: Callable[[], Settings], tell: Callable[[str | Exception], None]) -> None:
+        self._present, self._tell = present, tell
+        self._followed = Settings()
+        self._own: dict[str, Settings] = {}
         self.combo = ComboBox(
             name="way",
-            choices=[*WAYS, NO_WAY],
-            value=NO_WAY,
+            choices=self._names,  # magicgui asks again whenever the row gets another parent
             tooltip="API: presets.WAYS. Sets the fields below, nothing else.\n" + "\n".join(MEANINGS),
         )
         self.save = PushButton(
@@ -62,9 +64,6 @@ class WaysRow(Container[Widget]):
         super().__init__(widgets=widgets, layout="horizontal", labels=False, name="ways", label="Preset")
         self.margins = (0, 0, 0, 0)
         self._let_it_shrink()
-        self._present, self._tell = present, tell
-        self._followed = Settings()
-        self._own: dict[str, Settings] = {}
         self.reload()
         self.combo.changed.connect(self._picked)
         self.save.changed.connect(self._save_pressed)
@@ -79,11 +78,17 @@ class WaysRow(Container[Widget]):
             combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             combo.setAccessibleName("Preset")
 
+    def _names(self, _: Widget) -> list[str]:
+        return [*WAYS, *self._own, NO_WAY]
+
     def reload(self) -> None:
         """Offer the user's presets as Preferences hold them now; says what is wrong with those that cannot be used."""
         self._own, problems = read_ways()
+        shown = self.combo.value
         with self.combo.changed.blocked():
-            self.combo.choices = [*WAYS, *self._own, NO_WAY]  # the value goes to the first one if it is gone
+            self.combo.choices = ()  # else new ones would come last
+            self.combo.choices = self._names
+            self.combo.value = shown if shown in self.combo.choices else NO_WAY
         self.follow(self._followed)
         for problem in problems:
             self._tell(problem)
