@@ -11,15 +11,16 @@ import pytest
 
 from napari_vae_repair.errors import DeviceError, DeviceMemoryError, InputError, VaeRepairError
 from napari_vae_repair.pipeline import Progress
+from napari_vae_repair.plugin.forecast import Forecast, Update
 from napari_vae_repair.plugin.snapshot import take_snapshot
-from napari_vae_repair.plugin.worker import Forecast, RestorationFailed, Update, restoration_updates, without_frames
+from napari_vae_repair.plugin.worker import RestorationFailed, guarded, restoration_steps, without_frames
 from napari_vae_repair.settings import Settings
 
 
 def run(data: Any, settings: Settings, armed: Event | None = None) -> tuple[list[Update], Any]:
     layer = napari.layers.Image(data, contrast_limits=(0, 1))
     (armed or Event()).set()
-    steps = restoration_updates(take_snapshot(layer), settings, Event())
+    steps = guarded(restoration_steps(take_snapshot(layer), settings, Event()), Event())
     updates = []
     while True:
         try:
@@ -56,7 +57,7 @@ def test_a_set_event_ends_the_generator_by_a_return(
     noisy: Callable[..., np.ndarray], endless: Settings, already: bool, one_thread: None
 ) -> None:
     stop = Event()
-    steps = restoration_updates(take_snapshot(napari.layers.Image(noisy(24, 32))), endless, stop)
+    steps = guarded(restoration_steps(take_snapshot(napari.layers.Image(noisy(24, 32))), endless, Event()), stop)
     if already:
         stop.set()
     else:
@@ -93,9 +94,9 @@ def test_whatever_fails_comes_out_as_our_own_error_without_frames(
     while trace is not None:
         frames.append(trace.tb_frame)
         trace = trace.tb_next
-    worker = [frame for frame in frames if frame.f_code.co_name == "restoration_updates"]
+    worker = [frame for frame in frames if frame.f_code.co_name == "guarded"]
     assert len(worker) == 1
-    assert "snapshot" not in worker[0].f_locals
+    assert "steps" not in worker[0].f_locals
     assert not [frame for frame in frames if frame.f_code.co_filename.endswith("pipeline.py")]
 
 
@@ -142,7 +143,7 @@ def test_forecast_of_an_adaptation_counts_its_steps() -> None:
     forecast.update(Progress("adapt", 0, 10))
     now[0] += 2.0
     update = forecast.update(Progress("adapt", 1, 10))
-    assert update.seconds_left == pytest.approx(18 + 20 * 0.10 / 0.85)
+    assert update.seconds_left == pytest.approx(18 + 20 * 0.10 / 0.77)
     assert update.text == "Adapting to the image 10 %"
     assert update.seconds_per_epoch is None
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,11 @@ from magicgui.widgets import Container, PushButton
 from magicgui.widgets.bases import Widget
 
 from napari_vae_repair.errors import InputError, VaeRepairError
+from napari_vae_repair.plugin.desk import Chosen
 from napari_vae_repair.plugin.layers import our_facts
 from napari_vae_repair.plugin.snapshot import chosen_part
 from napari_vae_repair.scripting import INPUT, MASK, OUTPUT, as_command, as_python, repeatable
 from napari_vae_repair.settings import Settings, make_settings
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """What the widget would restore, and how; the last two are arguments of `take_snapshot`."""
-
-    layer: Any
-    settings: Settings
-    mask_layer: Any = None
-    plane_at: Sequence[float] | None = None
 
 
 class CopyRow(Container[Widget]):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from psygnal import SignalInstance
 
-    from napari_vae_repair.plugin.worker import Update
+    from napari_vae_repair.plugin.forecast import Update
     from napari_vae_repair.restoration import Restoration
     from napari_vae_repair.settings import Settings
 

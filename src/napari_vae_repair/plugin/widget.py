@@ -10,35 +10,41 @@ import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Event
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from magicgui.widgets import Container, Label, ProgressBar, PushButton
+from magicgui.widgets import Container
 from magicgui.widgets.bases import Widget
 from psygnal import Signal
+from qtpy.QtWidgets import QFileDialog, QTabWidget
 
 from napari_vae_repair.errors import InputError, SettingsError, VaeRepairError
-from napari_vae_repair.plugin.controls import Controls, duration, wrap
-from napari_vae_repair.plugin.copying import Chosen, CopyRow, command_of, python_of, settings_of
+from napari_vae_repair.plugin.controls import Controls
+from napari_vae_repair.plugin.copying import CopyRow, command_of, python_of, settings_of
 from napari_vae_repair.plugin.damage_mask import type_of
+from napari_vae_repair.plugin.desk import Chosen, Placed, Steps
+from napari_vae_repair.plugin.forecast import Update
 from napari_vae_repair.plugin.layers import add_results, our_facts, result_layers
 from napari_vae_repair.plugin.preferences import read_preferences
-from napari_vae_repair.plugin.snapshot import take_snapshot
-from napari_vae_repair.plugin.worker import RestorationFailed, Update, start_worker, without_frames
+from napari_vae_repair.plugin.run_panel import PROGRESS_STEPS, RunPanel
+from napari_vae_repair.plugin.runner import Runner
+from napari_vae_repair.plugin.snapshot import Snapshot
+from napari_vae_repair.plugin.waiting import Waiting
+from napari_vae_repair.plugin.worker import RestorationFailed, restoration_steps, without_frames
 from napari_vae_repair.scripting import repeatable
 from napari_vae_repair.settings import Settings
 
 if TYPE_CHECKING:
-    from threading import Event
-
     from napari_vae_repair.restoration import Restoration
     from napari_vae_repair.vae.record import Model
 
-PROGRESS_STEPS = 1000
+T = TypeVar("T")
+
 MINIMUM_WIDTH_PX = 310
 
 
 class VaeRepairWidget(Container[Widget]):
-    """Restores the chosen layer of a viewer.
+    """Restores the chosen layer of a viewer; to its tabs it is the `Desk`.
 
     Parameters
     ----------
@@ -48,9 +54,11 @@ class VaeRepairWidget(Container[Widget]):
     Attributes
     ----------
     finished : Signal
-        Emitted when a run has ended, with its `Restoration`, or None when it was cancelled or failed.
-    restoration : Restoration or None
-        The last result.
+        Emitted when a restoration has ended, with its `Restoration`, or None when it was cancelled or failed.
+    placed_changed : Signal
+        Emitted with each `Placed`, when there is another restoration in the viewer.
+    placed : Placed or None
+        The last one.
     model : Model or None
         The last trained or loaded model, kept even when the prediction after it fails.
     base_settings : Settings
@@ -58,20 +66,22 @@ class VaeRepairWidget(Container[Widget]):
     """
 
     finished = Signal(object)
+    placed_changed = Signal(object)
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(labels=False)
         # napari hands plugins a proxy; layers taken through it are proxies too and never the layers themselves
         self._viewer = weakref.ref(getattr(napari_viewer, "__wrapped__", napari_viewer))
         self.base_settings = Settings()
-        self.restoration: Restoration | None = None
+        self.placed: Placed | None = None
         self.model: Model | None = None
-        self._worker: Any = None
-        self._stop: Event | None = None
+        self._runner = Runner()
+        self._finish = Event()
+        self._receipt: Snapshot | None = None
         self._alive = True
         self._source_crc32: int | None = None
-        self._waiting: list[weakref.ref[Any]] = []
-        self.controls = Controls(lambda _: self._layers("image"), lambda _: self._layers("labels", "shapes"))
+        self._waiting = Waiting()
+        self.controls = Controls(lambda _: self.layers("image"), lambda _: self.layers("labels", "shapes"))
         self.layer, self.plane_only = self.controls.layer, self.controls.plane_only
         self.mask_layer, self.preset, self.chain = self.controls.mask_layer, self.controls.preset, self.controls.chain
         self.model_from, self.model_file = self.controls.model_from, self.controls.model_file
@@ -84,30 +94,26 @@ class VaeRepairWidget(Container[Widget]):
         self._follow_selection()
 
     def _build(self) -> None:
-        self.restore_button = PushButton(text="Restore", tooltip="API: w.start(). Start the restoration.")
-        self.cancel_button = PushButton(text="Cancel", enabled=False, tooltip="API: w.cancel(). Stop it.")
-        self.save_button = PushButton(
-            text="Save model…",
-            enabled=False,
-            tooltip="API: w.save_model(path). The last trained model, to use on other layers.",
-        )
-        buttons = Container[Widget](
-            widgets=[self.restore_button, self.cancel_button, self.save_button], layout="horizontal", labels=False
-        )
-        buttons.margins = (0, 0, 0, 0)
-        self.copies = CopyRow(self.as_python, self.as_command, self.take_settings, self._tell)
-        self.progress = ProgressBar(max=PROGRESS_STEPS, value=0)
-        self.status = Label(value="")
-        self.extend([buttons, self.copies, self.progress, self.status])
-        wrap(self.status)
-        self.native.layout().insertWidget(0, self.controls.scroll_area(), 1)
+        self.copies = CopyRow(self.as_python, self.as_command, self.take_settings, self.tell)
+        self.panel = RunPanel(self.copies)
+        self.restore_button, self.finish_button = self.panel.restore_button, self.panel.finish_button
+        self.cancel_button, self.save_button = self.panel.cancel_button, self.panel.save_button
+        self.progress, self.status = self.panel.progress, self.panel.status
+        self.append(self.panel)
+        self.tabs = QTabWidget()
+        self.tabs.addTab(self.controls.scroll_area(), "Restore")
+        self.native.layout().insertWidget(0, self.tabs, 1)
         self.native.setMinimumWidth(MINIMUM_WIDTH_PX)
 
     def _connect(self) -> None:
         self.restore_button.changed.connect(self._restore_pressed)
+        self.finish_button.changed.connect(self.finish)
         self.cancel_button.changed.connect(self.cancel)
         self.save_button.changed.connect(self._save_pressed)
-        self.finished.connect(self._start_waiting)
+        self.layer.changed.connect(self._show_buttons)
+        self._runner.started.connect(self._started)
+        self._runner.updated.connect(self._updated)
+        self._runner.ended.connect(self._ended)
         self.native.destroyed.connect(self._destroyed)
         viewer = self._viewer()
         if viewer is not None:
@@ -126,6 +132,52 @@ class VaeRepairWidget(Container[Widget]):
             self.show_settings(self.base_settings)
             self.status.value = f"Preferences were not used. {error}"
 
+    # ---- what the tabs use
+
+    def viewer(self) -> Any:
+        """The napari viewer; None once it is gone."""
+        return self._viewer() if self._alive else None
+
+    def layers(self, *kinds: str) -> list[tuple[str, Any]]:
+        """Name and layer of each layer of the kinds, such as "image" or "labels"."""
+        viewer = self.viewer()
+        return [] if viewer is None else [(layer.name, layer) for layer in viewer.layers if type_of(layer) in kinds]
+
+    def chosen(self) -> Chosen:
+        """The layer and the settings that the widget shows.
+
+        Raises
+        ------
+        InputError
+            Without a layer.
+        SettingsError
+            When a setting is missing or wrong.
+        """
+        layer, viewer = self.layer.value, self.viewer()
+        if layer is None or viewer is None:
+            raise InputError(
+                "There is no image layer to restore.",
+                "A layer of kind Image is needed.",
+                "Open an image first (File ▸ Open, or File ▸ Open Sample ▸ VAE Repair).",
+            )
+        plane_at = tuple(viewer.dims.point) if self.plane_only.value else None
+        return Chosen(layer, self.current_settings(), self.mask_layer.value, plane_at)
+
+    def tell(self, news: str | Exception) -> None:
+        """Show a sentence in the status line, or an error as a notification."""
+        if isinstance(news, str):
+            self.status.value = news
+        else:
+            notify(news)
+
+    def work(self, steps: Steps[T], done: Callable[[T], None], doing: str) -> bool:
+        """Run steps in a thread with the progress bar and the Cancel button; see `Desk.work`."""
+        if self.running:
+            self.tell("Something else is under way: wait for it, or press Cancel.")
+            return False
+        self._runner.start(steps, lambda result: self._place(done, result), self._work_failed, doing)
+        return True
+
     # ---- layers
 
     def reset_choices(self, *_: Any) -> None:
@@ -133,18 +185,15 @@ class VaeRepairWidget(Container[Widget]):
         if self._alive:
             self.controls.form.reset_choices()
             self.controls.layer_chosen()
-
-    def _layers(self, *kinds: str) -> list[tuple[str, Any]]:
-        viewer = self._viewer()
-        return [] if viewer is None else [(layer.name, layer) for layer in viewer.layers if type_of(layer) in kinds]
+            self._show_buttons()
 
     def _watch_name(self, event: Any) -> None:
         event.value.events.name.connect(self.reset_choices)
 
     def _follow_selection(self, _: Any = None) -> None:
         """Take the layer that the user made active, unless it is one of our results."""
-        viewer = self._viewer()
-        if not self._alive or viewer is None or self.running:
+        viewer = self.viewer()
+        if viewer is None:
             return
         active = viewer.layers.selection.active
         if active is not None and type_of(active) == "image" and our_facts(active) is None:
@@ -170,7 +219,7 @@ class VaeRepairWidget(Container[Widget]):
         InputError, SettingsError
             As `settings_of`.
         """
-        viewer = self._viewer()
+        viewer = self.viewer()
         chosen = viewer.layers.selection.active if layer is None and viewer is not None else layer
         self.show_settings(settings_of(chosen))
         return f"The settings that made {chosen.name!r}."
@@ -178,12 +227,19 @@ class VaeRepairWidget(Container[Widget]):
     # ---- a run
 
     @property
+    def restoration(self) -> Restoration | None:
+        """The last result."""
+        return None if self.placed is None else self.placed.restoration
+
+    @property
     def running(self) -> bool:
-        """Whether a restoration is under way, or on its way to end after Cancel."""
-        return self._worker is not None
+        """Whether something is under way, or on its way to end after Cancel."""
+        return self._runner.worker is not None
 
     def start(self) -> Any:
         """Restore the chosen layer, as the button Restore does.
+
+        With seconds of adapting the result of the starter is in the viewer first, and the better one takes its place.
 
         Returns
         -------
@@ -197,20 +253,36 @@ class VaeRepairWidget(Container[Widget]):
         SettingsError
             When a setting is missing or wrong.
         """
-        viewer = self._viewer()
-        if self.running or viewer is None:
-            return self._worker
-        chosen = self._chosen()
-        snapshot = take_snapshot(chosen.layer, mask_layer=chosen.mask_layer, plane_at=chosen.plane_at)
-        connect = {
-            "yielded": _weakly(self._updated),
-            # only what places the results is kept here: the pixels belong to the worker, which frees them
-            "returned": _weakly(self._returned, snapshot.without_pixels()),
-            "errored": _weakly(self._errored),
-        }
-        self._show_running(True)
-        self._worker, self._stop = start_worker(snapshot, chosen.settings, connect, f"Restoring {snapshot.name}")
-        return self._worker
+        if self.running or self.viewer() is None:
+            return self._runner.worker
+        return self._start(self.chosen())
+
+    def _start(self, chosen: Chosen) -> Any:
+        snapshot = chosen.snapshot()
+        # only what places the results is kept here: the pixels belong to the worker, which frees them
+        self._receipt, self._source_crc32 = snapshot.without_pixels(), None
+        self._finish.clear()
+        self._waiting.now = weakref.ref(chosen.layer)
+        steps = restoration_steps(snapshot, chosen.settings, self._finish)
+        return self._runner.start(steps, self._restored, self._not_restored, f"Restoring {snapshot.name}")
+
+    def start_later(self, layer: Any, settings: Settings | None = None) -> None:
+        """Restore a layer as soon as nothing is under way, None = with the settings from Preferences."""
+        self._waiting.add(layer, settings)
+        self._start_waiting()
+
+    def finish(self) -> None:
+        """End adapting now; what it has led to is kept if it is better."""
+        self._finish.set()
+        self.finish_button.enabled = False
+
+    def cancel(self) -> None:
+        """Stop what is under way, and forget the layers that wait; the viewer stays as it is."""
+        if self.running:
+            self._runner.cancel()
+            self._waiting.clear()
+            self._show_buttons()
+            self.status.value = "Cancelling…"
 
     def as_python(self) -> str:
         """The call that restores the chosen layer with the present settings, for napari's console.
@@ -228,34 +300,11 @@ class VaeRepairWidget(Container[Widget]):
         """The line for a shell that does it with the layer's file; errors and seconds as above."""
         return command_of(self._repeatable())
 
-    def _chosen(self) -> Chosen:
-        layer, viewer = self.layer.value, self._viewer()
-        if layer is None or viewer is None:
-            raise InputError(
-                "There is no image layer to restore.",
-                "A layer of kind Image is needed.",
-                "Open an image first (File ▸ Open, or File ▸ Open Sample ▸ VAE Repair).",
-            )
-        plane_at = tuple(viewer.dims.point) if self.plane_only.value else None
-        return Chosen(layer, self.current_settings(), self.mask_layer.value, plane_at)
-
     def _repeatable(self) -> Chosen:
-        chosen, last = self._chosen(), self.restoration
+        chosen, last = self.chosen(), self.restoration
         if last is None or last.settings != chosen.settings:
             return chosen
         return replace(chosen, settings=repeatable(chosen.settings, last.model.training))
-
-    def start_later(self, layer: Any) -> None:
-        """Restore a layer with the settings from Preferences as soon as no run is under way."""
-        self._waiting.append(weakref.ref(layer))
-        self._start_waiting()
-
-    def cancel(self) -> None:
-        """Stop the run under way; the viewer stays as it was."""
-        if self._stop is not None:
-            self._stop.set()
-            self.cancel_button.enabled = False
-            self.status.value = "Cancelling…"
 
     def save_model(self, path: str | Path) -> Path:
         """Save the last trained or loaded model as safetensors.
@@ -273,18 +322,21 @@ class VaeRepairWidget(Container[Widget]):
 
         return save_model(self.model, path)
 
-    def _start_waiting(self, _: Any = None) -> None:
-        viewer = self._viewer()
-        while self._waiting and not self.running and viewer is not None:
-            layer = self._waiting.pop(0)()
-            if layer is None or layer not in viewer.layers:
-                continue
+    def _start_waiting(self) -> None:
+        viewer = self.viewer()
+        while not self.running and viewer is not None and (waiting := self._waiting.next(viewer)) is not None:
+            layer, settings = waiting
             try:
-                self.show_settings(read_preferences(self.base_settings))
+                self.show_settings(read_preferences(self.base_settings) if settings is None else settings)
                 self.layer.value = layer
-                self.start()
+                self._start(self.chosen())
             except VaeRepairError as error:
                 notify(error)
+        self._show_buttons()
+
+    def _started(self, doing: str) -> None:
+        self.panel.begin(doing)
+        self.panel.show_running(True, stopping=False, queueable=False)
 
     def _updated(self, update: Update) -> None:
         if update.model is not None:
@@ -296,77 +348,78 @@ class VaeRepairWidget(Container[Widget]):
             self._source_crc32 = update.source_crc32
         if update.seconds_per_epoch is not None:
             self.controls.measured(update.seconds_per_epoch)
-        if self._stop is not None and self._stop.is_set():
-            return
-        left = "" if update.seconds_left is None else f" · {duration(update.seconds_left)} left"
-        self.status.value = update.text + left
-        done = round(update.fraction * PROGRESS_STEPS)
-        self.progress.value = done
-        bar = getattr(self._worker, "pbar", None)
-        if bar is not None:
-            if bar.total != PROGRESS_STEPS:
-                bar.total = PROGRESS_STEPS
-            bar.update(max(done - bar.n, 0))
+        if update.result is not None:
+            self._place(self._show_result, update.result)
+        self.panel.show_update(update, may_finish=not self._finish.is_set(), waiting=self._waiting.text())
 
-    def _returned(self, result: Restoration | None, receipt: Any) -> None:
-        self._end_run()
-        viewer = self._viewer()
-        if result is None or viewer is None:
-            self.status.value = "Cancelled; nothing was changed."
-            self.finished.emit(None)
-            return
-        self.restoration, self.model = result, result.model
-        self.save_button.enabled = True
-        try:
-            added = add_results(viewer, result_layers(result, receipt, self._source_crc32))
-        except Exception as error:  # raised in a slot, it would end the process
-            self._errored(without_frames(error))
-            return
-        viewer.layers.selection.active = added[-1]
-        self.progress.value = PROGRESS_STEPS
-        self.status.value = result.report.text()
-        self.finished.emit(result)
-
-    def _errored(self, error: Exception) -> None:
-        self._end_run()
-        self.status.value = "Stopped by an error."
-        notify(error)
-        self.finished.emit(None)
-
-    def _end_run(self) -> None:
-        self._worker = self._stop = None
+    def _ended(self) -> None:
         self.progress.value = 0
-        self._show_running(False)
+        self._waiting.now = None
+        self._show_buttons()
 
-    def _show_running(self, running: bool) -> None:
-        self.restore_button.enabled = not running
-        self.cancel_button.enabled = running
-        if running:
-            self.status.value = "Starting"
-            self.progress.value = 0
+    def _restored(self, result: Restoration) -> None:
+        self.model = result.model
+        self.save_button.enabled = True
+        self._place(self._show_result, result)
+        self.progress.value = PROGRESS_STEPS
+        verdict = (note for note in result.report.notes if note.startswith("adapted in"))
+        self.panel.end(result.report.text(), next(verdict, ""))
+        self._end_restoration(result)
+
+    def _not_restored(self, error: Exception | None) -> None:
+        shown = self.placed is not None and self.placed.source is self._receipt
+        kept = "the starter's result is kept" if shown else "nothing was changed"
+        self.panel.end(f"Cancelled; {kept}." if error is None else f"Stopped by an error; {kept}.")
+        if error is not None:
+            notify(error)
+        self._end_restoration(None)
+
+    def _end_restoration(self, result: Restoration | None) -> None:
+        self._receipt = None
+        self.finished.emit(result)
+        self._start_waiting()
+
+    def _show_result(self, result: Restoration) -> None:
+        viewer, receipt = self.viewer(), self._receipt
+        assert receipt is not None
+        added = add_results(viewer, result_layers(result, receipt, self._source_crc32))
+        viewer.layers.selection.active = added[-1]
+        self.placed = Placed(result, receipt)
+        self.placed_changed.emit(self.placed)
+
+    def _place(self, done: Callable[[T], None], result: T) -> None:
+        """Hand a result over; an exception raised in a slot would end the process."""
+        try:
+            done(result)
+        except Exception as error:
+            notify(without_frames(error))
+
+    def _work_failed(self, error: Exception | None) -> None:
+        self.status.value = "Cancelled." if error is None else "Stopped by an error."
+        if error is not None:
+            notify(error)
+        self._start_waiting()
+
+    def _show_buttons(self, _: Any = None) -> None:
+        queueable = self._waiting.takes(self.layer.value)
+        self.panel.show_running(self.running, stopping=self._runner.cancelled, queueable=queueable)
 
     def _destroyed(self, *_: Any) -> None:
         self._alive = False
-        if self._stop is not None:
-            self._stop.set()
+        self._runner.close()
 
     # ---- buttons
 
     def _restore_pressed(self) -> None:
         try:
-            self.start()
+            if self.running:
+                self.start_later(self.chosen().layer, self.current_settings())
+            else:
+                self.start()
         except VaeRepairError as error:
             notify(error)
 
-    def _tell(self, news: str | VaeRepairError) -> None:
-        if isinstance(news, str):
-            self.status.value = news
-        else:
-            notify(news)
-
     def _save_pressed(self) -> None:
-        from qtpy.QtWidgets import QFileDialog
-
         path, _ = QFileDialog.getSaveFileName(self.native, "Save model", "model.safetensors", "Models (*.safetensors)")
         if path:
             try:
@@ -382,15 +435,3 @@ def notify(error: Exception) -> None:
     if isinstance(error, RestorationFailed):
         logging.getLogger(__name__).error("\n".join(getattr(error, "__notes__", [])))
     show_error(str(error))
-
-
-def _weakly(method: Callable[..., None], *more: Any) -> Callable[[Any], None]:
-    """A callback that does nothing once the widget is gone; the worker, which napari keeps, must not keep it."""
-    reference = weakref.WeakMethod(method)
-
-    def call(value: Any) -> None:
-        alive = reference()
-        if alive is not None and alive.__self__._alive:  # type: ignore[attr-defined]
-            alive(value, *more)
-
-    return call

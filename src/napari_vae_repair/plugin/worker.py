@@ -1,8 +1,8 @@
-"""The restoration in a thread of its own: what it tells on the way, how it stops, what it leaves behind.
+"""Work in a thread of its own, the restoration above all: what it tells, how it stops, what it leaves behind.
 
 napari keeps every worker until the viewer closes, so a worker must end by returning, hold nothing but
 its stop flag, and never let an exception carry frames with tensors out. A `RuntimeError` would vanish in
-superqt; none leaves `restoration_updates`.
+superqt; none leaves `guarded`.
 """
 
 from __future__ import annotations
@@ -12,143 +12,45 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_vae_repair.errors import Cancelled, DeviceError, DeviceMemoryError, VaeRepairError
+from napari_vae_repair.plugin.forecast import Forecast, Update
 from napari_vae_repair.plugin.snapshot import fingerprint
 from napari_vae_repair.settings import SCRATCH
 
 if TYPE_CHECKING:
     from napari_vae_repair.pipeline import Progress
+    from napari_vae_repair.plugin.desk import Steps
     from napari_vae_repair.plugin.snapshot import Snapshot
     from napari_vae_repair.restoration import Restoration
     from napari_vae_repair.settings import Settings
-    from napari_vae_repair.vae.record import Model
+    from napari_vae_repair.vae.record import Losses
+
+T = TypeVar("T")
 
 SECONDS_BETWEEN_UPDATES = 0.05
-# share of the whole run that each phase takes, before it has been measured
-SHARES_SCRATCH = {"prepare": 0.02, "train": 0.83, "restore": 0.12, "report": 0.03}
-SHARES_ADAPTED = {"prepare": 0.05, "adapt": 0.85, "restore": 0.08, "report": 0.02}
-SHARES_LOADED = {"prepare": 0.2, "restore": 0.7, "report": 0.10}
 
 
 class RestorationFailed(VaeRepairError):
     """Something that no other error foresees; its note holds the traceback as text, without any tensor."""
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
-    """Where a running restoration stands.
+def guarded(steps: Steps[T], stop: Event) -> Generator[Update, None, T | None]:
+    """Run steps in the worker's thread, so that whatever goes wrong can be told.
 
-    Attributes
+    Parameters
     ----------
-    fraction : float
-        Share of the whole run that is done, 0 to 1.
-    text : str
-        What it is doing, for people.
-    seconds_left : float or None
-        None until it can be told.
-    seconds_per_epoch : float or None
-        As measured in this run, once an epoch is over.
-    model : Model or None
-        The trained or loaded model, from the end of its training on.
-    device : str
-        The device's label and, after a line break, its hint; "" until it is chosen.
-    source_crc32 : int or None
-        Of the pixels that are restored, once they are read.
-    """
-
-    fraction: float
-    text: str
-    seconds_left: float | None = None
-    seconds_per_epoch: float | None = None
-    model: Model | None = None
-    device: str = ""
-    source_crc32: int | None = None
-
-
-@dataclass(slots=True)
-class Forecast:
-    """Turns `Progress` into fractions and times left, from the pace measured so far.
-
-    Attributes
-    ----------
-    epochs : int
-        Epochs of the training.
-    from_scratch : bool
-        False with the starter or a loaded model, which are not trained.
-    adapts : bool
-        Whether the starter is adapted to the image.
-    clock : callable
-        Seconds, growing.
-    """
-
-    epochs: int
-    from_scratch: bool
-    adapts: bool = False
-    clock: Callable[[], float] = time.monotonic
-    _phase: str = ""
-    _began: float = 0.0
-    _done_at_start: int = 0
-    _seconds_per_epoch: float | None = None
-    _pace: float | None = field(default=None)  # seconds for a share of 1, from the phase that told most
-
-    def update(self, progress: Progress, device: str = "") -> Update:
-        """The fraction done, the time left and a sentence for this progress."""
-        if progress.phase != self._phase:
-            self._phase, self._began, self._done_at_start = progress.phase, self.clock(), progress.done
-        shares = SHARES_SCRATCH if self.from_scratch else SHARES_ADAPTED if self.adapts else SHARES_LOADED
-        total = max(progress.total, 1)
-        part = min(progress.done / total, 1.0)
-        before = sum(list(shares.values())[: list(shares).index(progress.phase)])
-        after = 1.0 - before - shares[progress.phase]
-        seconds_left = self._seconds_left(progress.done, total, shares[progress.phase], max(after, 0.0))
-        if progress.phase == "train" and progress.done > self._done_at_start:
-            per_step = (self.clock() - self._began) / (progress.done - self._done_at_start)
-            if progress.done * self.epochs >= total:
-                self._seconds_per_epoch = per_step * total / self.epochs
-        return Update(
-            fraction=min(before + shares[progress.phase] * part, 1.0),
-            text=self._text(progress, total),
-            seconds_left=seconds_left,
-            seconds_per_epoch=self._seconds_per_epoch,
-            model=progress.model,
-            device=device,
-        )
-
-    def _seconds_left(self, done: int, total: int, share: float, after: float) -> float | None:
-        steps = done - self._done_at_start
-        if steps > 0 and self._phase in ("train", "adapt", "restore"):
-            per_step = (self.clock() - self._began) / steps
-            self._pace = per_step * total / share
-            return per_step * (total - done) + after * (self._pace or 0.0)
-        return None if self._pace is None else self._pace * (share * (1 - done / total) + after)
-
-    def _text(self, progress: Progress, total: int) -> str:
-        if progress.phase == "train":
-            epoch = min(progress.done * self.epochs // total + 1, self.epochs)
-            loss = "" if progress.losses is None else f", loss {progress.losses.loss:.4g}"
-            return f"Training: epoch {epoch} of {self.epochs}{loss}"
-        names = {
-            "prepare": "Preparing",
-            "adapt": "Adapting to the image",
-            "restore": "Restoring",
-            "report": "Measuring the result",
-        }
-        share = f" {100 * progress.done // total} %" if total > 1 else ""
-        return names[progress.phase] + share
-
-
-def restoration_updates(
-    snapshot: Snapshot, settings: Settings, stop: Event
-) -> Generator[Update, None, Restoration | None]:
-    """Restore a snapshot, telling where it stands; runs in the worker's thread.
+    steps : callable
+        Takes `stop`, yields each `Update`, returns the result.
+    stop : Event
+        Set to end them.
 
     Returns
     -------
-    Restoration or None
+    object or None
         None when `stop` was set.
 
     Raises
@@ -157,44 +59,64 @@ def restoration_updates(
         Whatever went wrong, without a traceback that would keep tensors; never a `RuntimeError`.
     """
     failure: VaeRepairError | None = None
-    result: Restoration | None = None
+    result: T | None = None
     try:
-        result = yield from _updates(snapshot, settings, stop)
+        result = yield from steps(stop)
     except Cancelled:
         pass
     except Exception as error:
         failure = without_frames(error)
     finally:
-        del snapshot
+        del steps
         free_device_memory()
     if failure is not None:
         raise failure
     return None if stop.is_set() else result
 
 
-def _updates(snapshot: Snapshot, settings: Settings, stop: Event) -> Generator[Update, None, Restoration]:
-    yield Update(0.0, "Starting PyTorch" if "torch" not in sys.modules else "Reading the layer")
-    restore_steps, choose_device = import_pipeline()
-    device = choose_device(settings.device)
-    named = device.label + (f"\n{device.hint}" if device.hint else "")
-    yield Update(0.0, "Reading the layer", device=named)
-    image = snapshot.read(stop.is_set)
-    yield Update(0.0, "Preparing", device=named, source_crc32=fingerprint(image.pixels))
-    forecast = Forecast(settings.epochs, settings.model == SCRATCH, settings.adapts)
-    steps = restore_steps(image, settings, should_stop=stop.is_set)
-    del image  # held by the steps alone, and freed with them
+def restoration_steps(snapshot: Snapshot, settings: Settings, finish: Event) -> Steps[Restoration]:
+    """Steps that restore a snapshot; `finish` ends adapting early.
+
+    The snapshot is given away: its pixels are freed as soon as they are restored.
+    """
+    given = [snapshot]
+
+    def steps(stop: Event) -> Generator[Update, None, Restoration]:
+        yield Update(0.0, "Starting PyTorch" if "torch" not in sys.modules else "Reading the layer")
+        restore_steps, choose_device = import_pipeline()
+        device = choose_device(settings.device)
+        named = device.label + (f"\n{device.hint}" if device.hint else "")
+        yield Update(0.0, "Reading the layer", device=named)
+        image = given.pop().read(stop.is_set)
+        yield Update(0.0, "Preparing", device=named, source_crc32=fingerprint(image.pixels))
+        forecast = Forecast(settings.epochs, settings.model == SCRATCH, settings.adapts)
+        run = restore_steps(image, settings, should_stop=stop.is_set, should_finish=finish.is_set)
+        del image  # held by the run alone, and freed with it
+        return (yield from _told(run, forecast, named))
+
+    return steps
+
+
+def _told(
+    run: Generator[Progress, None, Restoration], forecast: Forecast, device: str
+) -> Generator[Update, None, Restoration]:
+    """An update now and then, and whenever there is news."""
     told_at, told_phase, told_model = 0.0, "", False
+    losses: list[Losses] = []
     while True:
         try:
-            progress = next(steps)
+            progress = next(run)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
-        update = forecast.update(progress, device=named)
+        update = forecast.update(progress, device=device)
+        if progress.losses is not None:
+            losses.append(progress.losses)
         news = progress.phase != told_phase or (progress.model is not None and not told_model)
-        if news or time.monotonic() - told_at > SECONDS_BETWEEN_UPDATES:
+        if news or progress.result is not None or time.monotonic() - told_at > SECONDS_BETWEEN_UPDATES:
             told_at, told_phase = time.monotonic(), progress.phase
             told_model = told_model or progress.model is not None
-            yield update
+            yield replace(update, losses=tuple(losses))
+            losses.clear()
 
 
 def import_pipeline() -> tuple[Any, Any]:
@@ -251,10 +173,8 @@ def free_device_memory() -> None:
         torch.mps.empty_cache()
 
 
-def start_worker(
-    snapshot: Snapshot, settings: Settings, connect: dict[str, Callable[..., Any]], description: str
-) -> tuple[Any, Event]:
-    """A started napari worker over `restoration_updates`, and the event that ends it.
+def start_worker(steps: Steps[Any], connect: dict[str, Callable[..., Any]], description: str) -> tuple[Any, Event]:
+    """A started napari worker over `guarded` steps, and the event that ends it.
 
     ``worker.quit()`` sets that event too, so that closing the viewer and napari's own task list end the
     run the same way.
@@ -263,20 +183,19 @@ def start_worker(
 
     stop = Event()
 
-    class RestorationWorker(GeneratorWorker):  # type: ignore[misc]
+    class StoppingWorker(GeneratorWorker):  # type: ignore[misc]
         """A worker whose generator returns when it is told to quit, so that its locals are freed."""
 
         def quit(self) -> None:
             stop.set()
 
     worker = create_worker(
-        restoration_updates,
-        snapshot,
-        settings,
+        guarded,
+        steps,
         stop,
         _start_thread=False,
         _connect=connect,
-        _worker_class=RestorationWorker,
+        _worker_class=StoppingWorker,
         _progress={"total": 0, "desc": description},  # indeterminate at first; the widget sets total and value
     )
     worker.start()

@@ -19,11 +19,12 @@ import numpy as np
 from napari_vae_repair.errors import Cancelled, InputError
 from napari_vae_repair.image.files import StoredImage, to_dtype
 from napari_vae_repair.image.files import write_layers as write_images
+from napari_vae_repair.plugin.forecast import Forecast
 from napari_vae_repair.plugin.layer_files import snapshot_of, to_stored
 from napari_vae_repair.plugin.layers import METADATA_KEY, our_facts, result_layers
 from napari_vae_repair.plugin.preferences import read_preferences
 from napari_vae_repair.plugin.snapshot import LayerData, Snapshot
-from napari_vae_repair.plugin.worker import Forecast, free_device_memory, import_pipeline
+from napari_vae_repair.plugin.worker import free_device_memory, import_pipeline
 from napari_vae_repair.settings import SCRATCH
 
 if TYPE_CHECKING:

@@ -1,0 +1,132 @@
+"""Where running work stands: `Update` for people and the widget, `Forecast` for the time that is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_vae_repair.pipeline import Progress
+    from napari_vae_repair.vae.record import Losses, Model
+
+# share of the whole run that each phase takes, before it has been measured
+SHARES_SCRATCH = {"prepare": 0.02, "train": 0.83, "restore": 0.12, "report": 0.03}
+SHARES_ADAPTED = {"prepare": 0.05, "first": 0.08, "adapt": 0.77, "restore": 0.08, "report": 0.02}
+SHARES_LOADED = {"prepare": 0.2, "restore": 0.7, "report": 0.10}
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Where running work stands; what follows `seconds_left` comes from a restoration alone.
+
+    Attributes
+    ----------
+    fraction : float
+        Share of the whole that is done, 0 to 1.
+    text : str
+        What it is doing, for people.
+    seconds_left : float or None
+        None until it can be told.
+    seconds_per_epoch : float or None
+        As measured in this run, once an epoch is over.
+    model : Model or None
+        The trained or loaded model, from the end of its training on.
+    device : str
+        The device's label and, after a line break, its hint; "" until it is chosen.
+    source_crc32 : int or None
+        Of the pixels that are restored, once they are read.
+    phase : str
+        As in `Progress`; "" before the first.
+    losses : tuple of Losses
+        Of the training steps since the last update.
+    result : object or None
+        Something finished on the way, such as the starter's `Restoration` before it is adapted.
+    """
+
+    fraction: float
+    text: str
+    seconds_left: float | None = None
+    seconds_per_epoch: float | None = None
+    model: Model | None = None
+    device: str = ""
+    source_crc32: int | None = None
+    phase: str = ""
+    losses: tuple[Losses, ...] = ()
+    result: Any = None
+
+
+@dataclass(slots=True)
+class Forecast:
+    """Turns `Progress` into fractions and times left, from the pace measured so far.
+
+    Attributes
+    ----------
+    epochs : int
+        Epochs of the training.
+    from_scratch : bool
+        False with the starter or a loaded model, which are not trained.
+    adapts : bool
+        Whether the starter is adapted to the image.
+    clock : callable
+        Seconds, growing.
+    """
+
+    epochs: int
+    from_scratch: bool
+    adapts: bool = False
+    clock: Callable[[], float] = time.monotonic
+    _phase: str = ""
+    _began: float = 0.0
+    _done_at_start: int = 0
+    _seconds_per_epoch: float | None = None
+    _pace: float | None = field(default=None)  # seconds for a share of 1, from the phase that told most
+
+    def update(self, progress: Progress, device: str = "") -> Update:
+        """The fraction done, the time left and a sentence for this progress."""
+        if progress.phase != self._phase:
+            self._phase, self._began, self._done_at_start = progress.phase, self.clock(), progress.done
+        shares = SHARES_SCRATCH if self.from_scratch else SHARES_ADAPTED if self.adapts else SHARES_LOADED
+        total = max(progress.total, 1)
+        part = min(progress.done / total, 1.0)
+        before = sum(list(shares.values())[: list(shares).index(progress.phase)])
+        after = 1.0 - before - shares[progress.phase]
+        seconds_left = self._seconds_left(progress.done, total, shares[progress.phase], max(after, 0.0))
+        if progress.phase == "train" and progress.done > self._done_at_start:
+            per_step = (self.clock() - self._began) / (progress.done - self._done_at_start)
+            if progress.done * self.epochs >= total:
+                self._seconds_per_epoch = per_step * total / self.epochs
+        return Update(
+            fraction=min(before + shares[progress.phase] * part, 1.0),
+            text=self._text(progress, total),
+            seconds_left=seconds_left,
+            seconds_per_epoch=self._seconds_per_epoch,
+            model=progress.model,
+            device=device,
+            phase=progress.phase,
+            result=progress.result,
+        )
+
+    def _seconds_left(self, done: int, total: int, share: float, after: float) -> float | None:
+        steps = done - self._done_at_start
+        if steps > 0 and self._phase in ("train", "first", "adapt", "restore"):
+            per_step = (self.clock() - self._began) / steps
+            self._pace = per_step * total / share
+            return per_step * (total - done) + after * (self._pace or 0.0)
+        return None if self._pace is None else self._pace * (share * (1 - done / total) + after)
+
+    def _text(self, progress: Progress, total: int) -> str:
+        if progress.phase == "train":
+            epoch = min(progress.done * self.epochs // total + 1, self.epochs)
+            loss = "" if progress.losses is None else f", loss {progress.losses.loss:.4g}"
+            return f"Training: epoch {epoch} of {self.epochs}{loss}"
+        names = {
+            "prepare": "Preparing",
+            "first": "Restoring",
+            "adapt": "Adapting to the image",
+            "restore": "Restoring",
+            "report": "Measuring the result",
+        }
+        share = f" {100 * progress.done // total} %" if total > 1 else ""
+        return names[progress.phase] + share

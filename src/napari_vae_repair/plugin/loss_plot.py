@@ -1,0 +1,124 @@
+"""`LossPlot`: loss and KL of a running training, drawn while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtGui import QPalette
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+if TYPE_CHECKING:
+    from napari_vae_repair.vae.record import Losses
+
+HEIGHT_PX = 150
+SECONDS_BETWEEN = 0.7  # a drawing keeps Qt's thread busy for some 30 ms
+MOST_POINTS = 400
+DASHES = ("--", "-.", ":", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
+
+
+class LossPlot(QWidget):
+    """Hidden until the first losses come; two panels, for the loss and for the KL divergence of each level."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        QVBoxLayout(self).setContentsMargins(0, 0, 0, 0)
+        self.setFixedHeight(HEIGHT_PX)
+        self.setToolTip("Loss (nats per pixel) and KL divergence of each level, finest first. API: on_step of restore.")
+        self.hide()
+        self._canvas: Any = None
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything, for a new run."""
+        self._steps: list[int] = []
+        self._loss: list[float] = []
+        self._kl: list[tuple[float, ...]] = []
+        self._lines: list[Any] = []
+        self._count, self._every, self._drawn_at, self._verdict = 0, 1, 0.0, ""
+
+    def add(self, losses: Sequence[Losses]) -> None:
+        """Take more training steps; drawn now and then."""
+        for step in losses:
+            self._count += 1
+            if self._count % self._every == 0:
+                self._steps.append(self._count)
+                self._loss.append(step.loss)
+                self._kl.append(step.kl)
+        if len(self._steps) > MOST_POINTS:
+            self._every *= 2
+            self._steps, self._loss, self._kl = self._steps[1::2], self._loss[1::2], self._kl[1::2]
+        if losses and time.monotonic() - self._drawn_at > SECONDS_BETWEEN:
+            self.show()
+            self.draw()
+
+    def end(self, verdict: str) -> None:
+        """Draw what there is, with a sentence on what came of it."""
+        self._verdict = verdict
+        if self._steps:
+            self.show()
+            self.draw()
+
+    def draw(self) -> None:
+        """Draw all that was taken."""
+        if self._canvas is None:
+            self._canvas = _canvas()
+            layout = self.layout()
+            assert layout is not None
+            layout.addWidget(self._canvas)
+        levels = len(self._kl[0])
+        if len(self._lines) != 1 + levels:
+            self._begin(levels)
+        curves = [self._loss, *([kl[level] for kl in self._kl] for level in range(levels))]
+        for line, values in zip(self._lines, curves, strict=True):
+            line.set_data(self._steps, values)
+        ink = self.palette().color(QPalette.ColorRole.WindowText).name()
+        figure = self._canvas.figure
+        figure.suptitle(self._verdict, fontsize=8, color=ink, y=0.99)
+        for axes in figure.axes:
+            _ink(axes, ink)
+            axes.relim()
+            axes.autoscale_view()
+        self._canvas.draw()
+        self._drawn_at = time.monotonic()
+
+    def _begin(self, levels: int) -> None:
+        """Empty panels."""
+        figure = self._canvas.figure
+        figure.clear()
+        left, right = figure.subplots(1, 2)
+        self._lines = left.plot([], [], linewidth=1)
+        for level, dash in zip(range(levels), DASHES * 2, strict=False):
+            self._lines += right.plot([], [], linestyle=dash, linewidth=1, label=str(level))
+        left.set_title("loss, by step", fontsize=8)
+        right.set_title("KL of each level", fontsize=8)
+        right.legend(fontsize=6, frameon=False, ncols=2, handlelength=2.5)
+        for axes in (left, right):
+            axes.locator_params(nbins=4)
+            axes.set_facecolor("none")
+        # a layout engine would take longer than the drawing
+        figure.subplots_adjust(left=0.11, right=0.98, bottom=0.14, top=0.78, wspace=0.25)
+
+
+def _canvas() -> Any:
+    from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    figure.patch.set_alpha(0)
+    canvas = FigureCanvasQTAgg(figure)  # type: ignore[no-untyped-call]
+    canvas.setStyleSheet("background-color: transparent;")
+    return canvas
+
+
+def _ink(axes: Any, ink: str) -> None:
+    """Everything in the colour of the theme's text; lines differ by their dashes."""
+    axes.tick_params(labelsize=6, colors=ink)
+    axes.title.set_color(ink)
+    for drawn in (*axes.lines, *axes.spines.values()):
+        drawn.set_color(ink)
+    legend = axes.get_legend()
+    if legend is not None:
+        for drawn in (*legend.get_lines(), *legend.get_texts()):
+            drawn.set_color(ink)
