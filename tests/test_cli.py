@@ -74,6 +74,7 @@ def test_restore_writes_everything_asked_for(noisy: Path, tmp_path: Path, capsys
     assert np.abs(difference)[(restored.pixels > 0) & (restored.pixels < 255)].max() <= 0.51
     report = json.loads(paths["--report"].read_text())
     assert report["in_source_units"] is True
+    assert {each["grade"] for each in report["trust"]["findings"]} <= {"good", "doubtful", "bad", "not valid here"}
     provenance = read_provenance(paths["output"])
     assert provenance is not None
     assert provenance["settings"]["epochs"] == 1
@@ -131,6 +132,15 @@ def test_mask_of_any_nonzero_colour_is_damage(noisy: Path, tmp_path: Path) -> No
     assert json.loads(report.read_text())["damaged_share"] == pytest.approx(200 / 64**2)
 
 
+def test_a_report_can_be_a_page(noisy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "report.HTML"
+    assert main(["restore", str(noisy), str(tmp_path / "o.tif"), "--report", str(page), *TINY]) == 0
+    assert str(page) in capsys.readouterr().out.split()
+    text = page.read_text(encoding="utf-8")
+    assert "Trust report of noisy" in text
+    assert "Residual autocorrelation" in text
+
+
 # ---- bad usage and failed runs ----------------------------------------------------------------
 
 
@@ -157,6 +167,8 @@ def test_mask_of_any_nonzero_colour_is_damage(noisy: Path, tmp_path: Path) -> No
         ("restore {in} {out} --std {out}", 2, "would be written over"),
         ("restore {in} {dir}/out.gif", 2, "does not name a file type"),
         ("restore {in} {out} --std {dir}/s.tif --samples 1", 2, "needs 2 samples"),
+        ("restore {in} {out} --report {dir}/r.pdf", 2, "r.pdf does not name a kind of report"),
+        ("restore {in} {out} --report {dir}/report", 2, "ends in .html"),
         ("restore {in} {out} --dtype uint7", 2, "dtype 'uint7' cannot be used"),
         ("restore {in} {dir}/o.png --preset classic", 2, "--dtype uint16"),
         ("restore {in} {out} --residual {dir}/r.png", 2, "residuals and standard deviations are stored as floats"),

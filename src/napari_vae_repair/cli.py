@@ -21,6 +21,7 @@ from napari_vae_repair.preflight import (
     check_exists,
     check_formats,
     check_paths,
+    check_report,
     float_dtype,
     output_dtype,
     read_mask,
@@ -115,7 +116,7 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, metavar="N", help="the same seed gives the same result")
     add("--dtype", metavar="D", help="dtype of OUTPUT, and of the others where it is a float; default: the input's")
     add("--reference", metavar="P", help="the true image, to measure against")
-    add("--report", metavar="P.json", help="write what was measured")
+    add("--report", metavar="P", help="write how far it can be trusted: a page (.html) or numbers (.json)")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting, as in training.batch_size=4")
 
 
@@ -140,6 +141,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 def _restore(args: argparse.Namespace) -> None:
     settings = settings_from(args)
+    check_report(args.report)
     outputs = check_paths(args, settings)
     from napari_vae_repair.image.atomic import check_writable
     from napari_vae_repair.image.files import read_image, write_image
@@ -171,7 +173,7 @@ def _restore(args: argparse.Namespace) -> None:
             )
             print(path, flush=True)
     if args.report is not None:
-        _write_report(restoration, Path(args.report))
+        _write_report(restoration, Path(args.report), image.name)
     print(restoration.report.text(), file=sys.stderr)
 
 
@@ -207,16 +209,25 @@ def _provenance(restoration: Restoration, source: str) -> dict[str, Any]:
     }
 
 
-def _write_report(restoration: Restoration, path: Path) -> None:
+def _write_report(restoration: Restoration, path: Path, source: str) -> None:
+    if path.suffix.lower() == ".html":
+        from napari_vae_repair.trust_page import write_trust_page
+
+        write_trust_page(restoration, path, source=source)
+    else:
+        _write_json(restoration.report.to_dict() | {"trust": restoration.trust().to_dict()}, path)
+    print(path, flush=True)
+
+
+def _write_json(report: dict[str, Any], path: Path) -> None:
     from napari_vae_repair.image.atomic import replacing
     from napari_vae_repair.image.tiff import json_metadata
 
     # JSON has no NaN; strict readers would refuse the whole file
-    text = json.dumps(json_metadata(restoration.report.to_dict(), path))
+    text = json.dumps(json_metadata(report, path))
     plain = json.loads(text, parse_constant=lambda _: None)
     with replacing(path) as stream:
         stream.write(json.dumps(plain, indent=2).encode() + b"\n")
-    print(path, flush=True)
 
 
 # ---- vae-repair compare -----------------------------------------------------------------------
@@ -283,7 +294,7 @@ def _demo(args: argparse.Namespace) -> None:
         path = folder / name
         write_image(path, values, restoration.axes, dtype=dtype, pixel_size_um=sizes, provenance=provenance)
         print(path, flush=True)
-    _write_report(restoration, folder / "report.json")
+    _write_report(restoration, folder / "report.json", image.name)
     print(restoration.report.text(), file=sys.stderr, flush=True)
     show(image, restoration, folder / "demo.png" if args.screenshot else None)
 

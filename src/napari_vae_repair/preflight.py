@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from napari_vae_repair.settings import Settings
 
 
+REPORTS = (".html", ".json")
+
+
 class UsageError(VaeRepairError):
     """The command line cannot be carried out, whatever the files hold."""
 
@@ -84,6 +87,16 @@ def check_distinct(read: Iterable[str | None], written: Iterable[str | None]) ->
             )
         taken.add(os.path.realpath(path))
     return outputs
+
+
+def check_report(path: str | None) -> None:
+    """Raise `UsageError` unless the report's name tells whether it is a page or JSON."""
+    if path is not None and Path(path).suffix.lower() not in REPORTS:
+        raise UsageError(
+            f"--report {path} does not name a kind of report.",
+            "A report ends in .html (a page with figures) or .json (numbers).",
+            "Give it such an ending, as in --report report.html.",
+        )
 
 
 def check_exists(path: str) -> None:
