@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import napari.layers
@@ -9,8 +11,19 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
+from napari_vae_repair.errors import InputError
 from napari_vae_repair.pipeline import restore
-from napari_vae_repair.plugin.layers import METADATA_KEY, add_results, our_facts, result_layers, take_snapshot
+from napari_vae_repair.plugin.derived import cast_like_source
+from napari_vae_repair.plugin.layers import (
+    FILLED_KEY,
+    METADATA_KEY,
+    add_results,
+    our_facts,
+    our_layer,
+    place_layer,
+    result_layers,
+    take_snapshot,
+)
 from napari_vae_repair.plugin.snapshot import Snapshot
 from napari_vae_repair.restoration import Restoration
 from napari_vae_repair.settings import Settings
@@ -169,3 +182,145 @@ def test_a_result_that_the_user_renamed_is_kept(grey: Made) -> None:
     kept.name = "the good one"
     add_results(viewer, result_layers(*grey))
     assert {"the good one", "cells restored"} <= {layer.name for layer in viewer.layers}
+
+
+# ---- samples -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sampled(grey: Made) -> Made:
+    """`grey` with three samples."""
+    restoration, snapshot = grey
+    samples = np.stack([restoration.restored + step for step in (-1, 0, 1)]).astype(np.float32)
+    return replace(restoration, samples=samples), snapshot
+
+
+def test_samples_are_one_hidden_layer_to_scrub_that_lies_and_looks_like_the_restored(sampled: Made) -> None:
+    viewer = ViewerModel()
+    layers = {layer.name: layer for layer in add_results(viewer, result_layers(*sampled))}
+    samples, restored = layers["cells samples"], layers["cells restored"]
+    assert samples.data.shape == (3, 24, 32)
+    assert samples.axis_labels == ("sample", "y", "x")
+    assert (samples.scale[0], samples.visible) == (1, False)
+    assert samples.contrast_limits == restored.contrast_limits
+    assert samples.colormap.name == restored.colormap.name
+    for point in ((0, 0), (5, 7)):
+        np.testing.assert_allclose(samples.data_to_world((2, *point)), [2, *restored.data_to_world(point)])
+    assert [str(unit) for unit in samples.units] == ["pixel", "micrometer", "micrometer"]
+    viewer.dims.set_current_step(0, 2)
+    assert viewer.dims.axis_labels[0] == "sample"
+    assert viewer.dims.range[0].stop == 2
+
+
+def test_samples_of_a_stack_and_of_colours_keep_their_axes(
+    noisy: Callable[..., np.ndarray], noisy_rgb: np.ndarray, tiny: Settings, one_thread: None
+) -> None:
+    stack = made(napari.layers.Image(noisy(2, 24, 32), name="a", scale=(3, 1, 1)), tiny, keep_samples=True)
+    photo = made(napari.layers.Image(noisy_rgb, rgb=True, name="b"), tiny, keep_samples=True)
+    viewer = ViewerModel()
+    for result in (stack, photo):
+        add_results(viewer, result_layers(*result))
+    assert viewer.layers["a samples"].data.shape == (2, 2, 24, 32)
+    np.testing.assert_array_equal(viewer.layers["a samples"].scale, (1, 3, 1, 1))
+    assert viewer.layers["b samples"].rgb
+    assert viewer.layers["b samples"].ndim == 3
+
+
+def test_a_run_without_samples_takes_those_of_the_last_away(sampled: Made, grey: Made) -> None:
+    viewer = ViewerModel()
+    add_results(viewer, result_layers(*sampled))
+    assert "cells samples" in viewer.layers
+    fewer = replace(grey[0], report=replace(grey[0].report, samples=0))
+    add_results(viewer, result_layers(fewer, grey[1]))
+    assert [layer.name for layer in viewer.layers] == ["cells residual", "cells restored"]
+
+
+def test_what_is_not_of_that_run_stays(sampled: Made, grey: Made) -> None:
+    viewer = ViewerModel()
+    users = viewer.add_image(np.zeros((5, 5)), name="cells samples")
+    other = result_layers(sampled[0], replace(sampled[1], name="other"))
+    add_results(viewer, other)
+    add_results(viewer, result_layers(*sampled))
+    viewer.layers["cells samples [1]"].name = "samples I want to keep"
+    add_results(viewer, result_layers(*grey))
+    names = {layer.name for layer in viewer.layers}
+    assert users in viewer.layers
+    assert {"samples I want to keep", "other samples", "other uncertainty"} <= names
+
+
+# ---- filled pixels -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def filled(grey: Made) -> Made:
+    """`grey` with two damaged pixels."""
+    damaged = np.zeros((24, 32), bool)
+    damaged[3, 4:6] = True
+    return replace(grey[0], damaged=damaged), grey[1]
+
+
+def test_filled_pixels_can_be_told_from_measured_ones(filled: Made, grey: Made) -> None:
+    viewer = ViewerModel()
+    layers = {layer.name: layer for layer in add_results(viewer, result_layers(*filled))}
+    restored, outline = layers["cells restored"], layers["cells filled"]
+    np.testing.assert_array_equal(restored.metadata[FILLED_KEY], filled[0].damaged)
+    assert FILLED_KEY not in layers["cells residual"].metadata
+    np.testing.assert_array_equal(outline.data, filled[0].damaged)
+    assert (outline.contour, outline.visible) == (1, False)
+    np.testing.assert_allclose(outline.data_to_world((3, 4)), restored.data_to_world((3, 4)))
+    add_results(viewer, result_layers(*grey))  # nothing was filled
+    assert FILLED_KEY not in viewer.layers["cells restored"].metadata
+    assert "cells filled" not in viewer.layers
+
+
+def test_layers_with_filled_pixels_can_be_saved_and_opened(filled: Made, tmp_path: Path) -> None:
+    from napari_vae_repair.plugin.reader import get_reader
+    from napari_vae_repair.plugin.writer import write_layers
+
+    layers = add_results(ViewerModel(), result_layers(*filled))
+    (path,) = write_layers(str(tmp_path / "x.layers.ome.tif"), [layer.as_layer_data_tuple() for layer in layers])
+    read = {meta["name"]: data for data, meta, _ in get_reader(path)(path)}  # type: ignore[misc]
+    np.testing.assert_array_equal(read["cells filled"] > 0, filled[0].damaged)
+    np.testing.assert_array_equal(read["cells restored"], filled[0].restored)
+
+
+# ---- the source's dtype --------------------------------------------------------------------------
+
+
+def restored_of(made_: Made, values: np.ndarray | None = None) -> Any:
+    restoration, snapshot = made_
+    changed = restoration if values is None else replace(restoration, restored=values.astype(np.float32))
+    return add_results(ViewerModel(), result_layers(changed, snapshot.without_pixels()))[-1]
+
+
+def test_a_restored_layer_is_rounded_to_its_sources_dtype(grey: Made) -> None:
+    restored = restored_of(grey)
+    (data, meta, kind), clipped = cast_like_source(restored)
+    assert (data.dtype, meta["name"], kind, clipped) == (np.uint16, "cells restored uint16", "image", 0)
+    assert np.abs(data - restored.data).max() <= 0.5
+    viewer = ViewerModel()
+    layer = place_layer(viewer, (data, meta, kind))
+    assert our_layer(viewer, "cells", "cast") is layer
+    assert json.loads(json.dumps(our_facts(layer)))["clipped"] == 0
+    np.testing.assert_allclose(layer.data_to_world((5, 7)), restored.data_to_world((5, 7)))
+    assert layer.contrast_limits == restored.contrast_limits
+    assert our_facts(restored)["role"] == "restored"  # type: ignore[index]
+
+
+def test_only_what_leaves_the_range_is_clipped_and_it_is_told(grey: Made) -> None:
+    values = np.full((24, 32), 7.5)
+    values[0, :5] = (-0.4, -0.6, 65535.4, 65535.6, np.nan)
+    (data, _, _), clipped = cast_like_source(restored_of(grey, values))
+    assert clipped == 3
+    np.testing.assert_array_equal(data[0, :6], (0, 0, 65535, 65535, 0, 8))
+
+
+def test_what_cannot_be_cast_is_refused(grey: Made, classic: Made) -> None:
+    with pytest.raises(InputError, match="not a result of this plugin"):
+        cast_like_source(napari.layers.Image(np.zeros((4, 4))))
+    with pytest.raises(InputError, match="units after the step 'noise_strength'"):
+        cast_like_source(restored_of(classic))
+    with pytest.raises(InputError, match="dtype is float32"):
+        cast_like_source(restored_of((grey[0], replace(grey[1], dtype="float32"))))
+    with pytest.raises(InputError, match="dtype is unknown"):
+        cast_like_source(restored_of((grey[0], replace(grey[1], dtype=""))))

@@ -32,7 +32,7 @@ def snapshot_of(data: Any, meta: dict[str, Any]) -> Snapshot:
     sizes = lengths_um(space["scale"], space["units"], axes) if {"scale", "units"} <= set(space) else {}
     look = {key: meta[key] for key in ("colormap", *_LOOK[1:2], *_IMAGE_LOOK) if meta.get(key) is not None}
     index = (slice(None),) * (len(axes) - axes.endswith("S"))
-    return Snapshot(data, index, axes, None, str(meta.get("name", "image")), sizes, space, look)
+    return Snapshot(data, index, axes, None, str(meta.get("name", "image")), sizes, space, look, str(data.dtype))
 
 
 def axes_of(data: Any, meta: dict[str, Any]) -> str:

@@ -1,10 +1,10 @@
-"""Layer to `Snapshot`, `Restoration` to layers: restored, residual, uncertainty, and the provenance that marks them."""
+"""Layer to `Snapshot`, `Restoration` to layers: restored, residual, uncertainty, samples; and their provenance."""
 
 from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +17,25 @@ if TYPE_CHECKING:
     from napari_vae_repair.restoration import Restoration
 
 __all__ = [
+    "FILLED_KEY",
     "METADATA_KEY",
     "LayerData",
     "Snapshot",
     "add_results",
     "our_facts",
+    "our_layer",
     "percentile_limits",
+    "place_layer",
     "provenance",
     "result_layers",
     "take_snapshot",
 ]
 
 METADATA_KEY = "napari-vae-repair"
+FILLED_KEY = "napari-vae-repair filled"  # its mask is an array, and what lies under METADATA_KEY is for JSON
+# what one restoration, and what is derived from it, may add to a viewer
+OUR_ROLES = {"samples", "uncertainty", "residual", "segmentation", "filled", "restored", "probability", "cast"}
+OUTLINE_PX = 1
 RESIDUAL_COLORMAP = "coolwarm"  # diverging: blue below zero, light grey at zero, red above
 STD_COLORMAP = "inferno"
 LIMIT_PERCENTILE = 99.5
@@ -37,32 +44,40 @@ _UPDATED = {"scale", "translate", "rotate", "shear", "affine", "units", "axis_la
 
 
 def result_layers(restoration: Restoration, source: Snapshot, source_crc32: int | None = None) -> list[LayerData]:
-    """Layers in the order in which they are added: uncertainty, residual, segmentation, restored on top.
+    """Layers in the order in which they are added: samples, uncertainty, residual, labels, restored on top.
 
-    All but the restored one start hidden, so that its eye button compares it with the source.
+    All but the restored one start hidden, so that its eye button compares it with the source. Its metadata hold, under
+    `FILLED_KEY`, where pixels were damaged and filled, if any were; a Labels layer outlines the same pixels. Samples
+    have a leading axis "sample" to scrub.
     """
-    facts = provenance(restoration, source.name) | {"source_crc32": source_crc32}
-    colour = restoration.axes.endswith("S")
-    kept_limits = restoration.report.in_source_units
+    report, colour = restoration.report, restoration.axes.endswith("S")
     own_limits = source.look.get("contrast_limits")
-    limits = own_limits if kept_limits and own_limits else percentile_limits(restoration.restored)
+    limits = own_limits if report.in_source_units and own_limits else percentile_limits(restoration.restored)
+    look: dict[str, Any] = {"rgb": colour} | source.look | {"contrast_limits": limits}
+    hidden: dict[str, Any] = {"rgb": colour, "visible": False}
     results: list[tuple[str, Any, dict[str, Any], str]] = []
-    if restoration.report.samples > 1:
-        look: dict[str, Any] = {"colormap": STD_COLORMAP, "contrast_limits": [0.0, _largest(restoration.std)]}
-        results.append(("uncertainty", restoration.std, {"rgb": colour, "visible": False} | look, "image"))
+    if restoration.samples is not None:
+        stacked = look | _below_axis(source.space, "sample", restoration.damaged.ndim) | {"visible": False}
+        results.append(("samples", restoration.samples, stacked, "image"))
+    if report.samples > 1:
+        spread = {"colormap": STD_COLORMAP, "contrast_limits": [0.0, _largest(restoration.std)]}
+        results.append(("uncertainty", restoration.std, hidden | spread, "image"))
     largest = _largest(restoration.residual)
-    look = {"colormap": RESIDUAL_COLORMAP, "contrast_limits": [-largest, largest]}
-    results.append(("residual", restoration.residual, {"rgb": colour, "visible": False} | look, "image"))
+    diverging = {"colormap": RESIDUAL_COLORMAP, "contrast_limits": [-largest, largest]}
+    results.append(("residual", restoration.residual, hidden | diverging, "image"))
     if restoration.segmentation is not None:
         results.append(("segmentation", restoration.segmentation.astype(np.uint8), {"visible": False}, "labels"))
-    look = {"rgb": colour} | source.look | {"contrast_limits": limits}
+    filled = {FILLED_KEY: restoration.damaged} if restoration.damaged.any() else {}
+    if filled:
+        results.append(("filled", restoration.damaged.astype(np.uint8), {"visible": False}, "labels"))
     results.append(("restored", restoration.restored, look, "image"))
+    facts = provenance(restoration, source.name) | {"source_crc32": source_crc32, "source_dtype": source.dtype}
     return [
         (
             data,
             {
                 "name": f"{source.name} {role}",
-                "metadata": {METADATA_KEY: facts | {"role": role}},
+                "metadata": {METADATA_KEY: facts | {"role": role}} | (filled if role == "restored" else {}),
                 **source.space,
                 **meta,
             },
@@ -70,6 +85,26 @@ def result_layers(restoration: Restoration, source: Snapshot, source_crc32: int 
         )
         for role, data, meta, kind in results
     ]
+
+
+def _below_axis(space: dict[str, Any], label: str, ndim: int) -> dict[str, Any]:
+    """The same place for data of one more, leading axis with steps of 1."""
+
+    def widened(matrix: Any) -> NDArray[np.float64]:
+        wide = np.eye(len(matrix) + 1)
+        wide[1:, 1:] = matrix
+        return wide
+
+    wider: dict[str, Callable[[Any], Any]] = {
+        "scale": lambda steps: np.array([1.0, *steps]),
+        "translate": lambda steps: np.array([0.0, *steps]),
+        "rotate": widened,
+        "shear": lambda upper: np.array([*[0.0] * ndim, *upper]),
+        "affine": widened,
+        "units": lambda units: ("pixel", *units),
+        "axis_labels": lambda labels: (label, *labels),
+    }
+    return {key: wider[key](value) for key, value in space.items()}
 
 
 def provenance(restoration: Restoration, source_name: str) -> dict[str, Any]:
@@ -110,25 +145,47 @@ def _version(name: str) -> str:
 
 
 def add_results(viewer: Any, results: Sequence[LayerData]) -> list[Any]:
-    """Add results to a viewer; one of an earlier run that still bears our name for it takes the new values.
+    """Add the results of a restoration to a viewer, each as `place_layer` does; what is left of an earlier one goes.
+
+    Layers of ours of the same source, such as the samples or a probability of an earlier run, would pass for parts of
+    the new result: they are removed, unless the user renamed them to keep them.
+    """
+    shown = [place_layer(viewer, result) for result in results]
+    facts = [our_facts(layer) or {} for layer in shown]
+    if any(fact["role"] == "restored" for fact in facts):
+        for role in OUR_ROLES - {fact["role"] for fact in facts}:
+            layer = our_layer(viewer, facts[0]["source"], role)
+            if layer is not None:
+                viewer.layers.remove(layer)
+    return shown
+
+
+def place_layer(viewer: Any, result: LayerData) -> Any:
+    """Add a result to a viewer; an earlier one of its source and role that still bears our name takes the new values.
 
     Such a layer keeps what the user set on it (colormap, visibility, place in the list). A layer of the user's that
     happens to bear a result's name is left alone: napari then numbers ours.
     """
-    shown = []
-    for data, meta, kind in results:
-        layer = _earlier(viewer, meta["metadata"][METADATA_KEY])
-        if layer is not None and getattr(layer, "rgb", None) == meta.get("rgb") and layer.ndim == len(meta["scale"]):
-            layer.data = data
-            for name in _UPDATED & meta.keys():
-                setattr(layer, name, meta[name])
-        else:
-            if layer is not None:  # its kind of image cannot be changed
-                viewer.layers.remove(layer)
-            layer = getattr(viewer, f"add_{kind}")(data, **meta)
-        layer.metadata = {METADATA_KEY: meta["metadata"][METADATA_KEY] | {"layer_name": layer.name}}
-        shown.append(layer)
-    return shown
+    data, meta, kind = result
+    facts = meta["metadata"][METADATA_KEY]
+    layer = our_layer(viewer, facts["source"], facts["role"])
+    if layer is not None and _takes(layer, data, meta):
+        layer.data = data
+        for name in _UPDATED & meta.keys():
+            setattr(layer, name, meta[name])
+    else:
+        if layer is not None:  # its kind of image cannot be changed
+            viewer.layers.remove(layer)
+        layer = getattr(viewer, f"add_{kind}")(data, **meta)
+        if facts["role"] == "filled":
+            layer.contour = OUTLINE_PX
+    layer.metadata = meta["metadata"] | {METADATA_KEY: facts | {"layer_name": layer.name}}
+    return layer
+
+
+def _takes(layer: Any, data: Any, meta: dict[str, Any]) -> bool:
+    ndim = data.ndim - bool(meta.get("rgb"))
+    return bool(getattr(layer, "rgb", None) == meta.get("rgb") and layer.ndim == ndim)
 
 
 def our_facts(layer: Any) -> dict[str, Any] | None:
@@ -137,14 +194,10 @@ def our_facts(layer: Any) -> dict[str, Any] | None:
     return facts if isinstance(facts, dict) and "role" in facts else None
 
 
-def _earlier(viewer: Any, facts: dict[str, Any]) -> Any:
-    """Our result of the same source and role, unless the user renamed it to keep it."""
+def our_layer(viewer: Any, source: str, role: str) -> Any:
+    """Our result of this source and role, None without one; one that the user renamed to keep it is no longer ours."""
     for layer in viewer.layers:
         ours = our_facts(layer)
-        if (
-            ours
-            and ours.get("layer_name") == layer.name
-            and (ours["source"], ours["role"]) == (facts["source"], facts["role"])
-        ):
+        if ours and ours.get("layer_name") == layer.name and (ours["source"], ours["role"]) == (source, role):
             return layer
     return None

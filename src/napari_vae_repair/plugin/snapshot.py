@@ -42,6 +42,8 @@ class Snapshot:
         dimensions that are left.
     look : dict
         ``colormap``, ``gamma``, ``blending`` and ``contrast_limits`` of the layer.
+    dtype : str
+        Of the layer's values, such as "uint16"; kept without the pixels.
     """
 
     data: Any
@@ -52,6 +54,7 @@ class Snapshot:
     pixel_size_um: dict[str, float] = field(default_factory=dict)
     space: dict[str, Any] = field(default_factory=dict)
     look: dict[str, Any] = field(default_factory=dict)
+    dtype: str = ""
 
     def read(self, should_stop: Callable[[], bool] = lambda: False) -> Image:
         """The image with its pixels in memory; dask and files are read here, plane by plane.
@@ -125,6 +128,7 @@ def take_snapshot(layer: Any, *, mask_layer: Any = None, plane_at: Sequence[floa
             "blending": str(layer.blending),
             "contrast_limits": [float(limit) for limit in layer.contrast_limits],
         },
+        dtype=str(data.dtype),
     )
 
 
