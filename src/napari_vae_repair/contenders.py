@@ -8,7 +8,7 @@ OURS, AUTOENCODER, BM3D = "VAE Repair", "autoencoder", "BM3D"
 CLASSICAL = ("Gaussian", "median", "wavelet", "TV", "NLM", "bilateral")  # of scikit-image and SciPy
 NOTES = {
     BM3D: "its package is licensed for non-commercial use only",
-    AUTOENCODER: "plain, without KL; trained on this image",
+    AUTOENCODER: "plain, without KL; trains on the image for minutes",
 }
 
 
