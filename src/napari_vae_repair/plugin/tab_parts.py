@@ -1,0 +1,31 @@
+"""What the boxes of the tab Uncertainty are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QLabel, QPushButton
+
+HOW = "Set Samples to 16 and press Restore."
+
+
+def wrapped(text: str) -> QLabel:
+    """A label of plain text that breaks into lines."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    return label
+
+
+def in_lines(tooltip: str) -> str:
+    """A tooltip as rich text, which Qt breaks into lines."""
+    return f"<span>{tooltip}</span>"
+
+
+def button(text: str, action: Callable[[], None], tooltip: str) -> QPushButton:
+    """A button that does `action`."""
+    made = QPushButton(text)
+    made.setToolTip(in_lines(tooltip))
+    made.clicked.connect(lambda: action())
+    return made
