@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from skimage.data import camera
 
+from napari_vae_repair.errors import Cancelled
 from napari_vae_repair.noise.record import Grade, NoiseModel
 from napari_vae_repair.report import Report
 from napari_vae_repair.restoration import Restoration
@@ -316,6 +317,23 @@ def test_each_channel_is_judged_by_its_own_noise() -> None:
     assert found(trust, "Noise model, channel 2").grade == "bad"
     assert [plots.label for plots in trust.plots] == ["channel 1", "channel 2"]
     assert all(plots.structure.shape == (12, 12) for plots in trust.plots)
+
+
+def test_judging_stops_between_channels_when_told() -> None:
+    clean = scene(2, 64, 64)
+    asked: list[int] = []
+    with pytest.raises(Cancelled, match="judge"):
+        judge(
+            measured(clean),
+            clean,
+            clean,
+            np.zeros(clean.shape, dtype=bool),
+            "CYX",
+            replace(REPORT, noise=(TOLD, TOLD)),
+            calibrated=True,
+            should_stop=lambda: asked.append(1) or len(asked) > 1,  # type: ignore[func-returns-value]
+        )
+    assert len(asked) == 2
 
 
 def test_colours_are_judged_together() -> None:

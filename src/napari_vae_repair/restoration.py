@@ -74,8 +74,8 @@ class Restoration:
     model: Model
     settings: Settings
 
-    def trust(self) -> Trust:
-        """How far the restoration can be trusted, number by number; computed anew at each call (half a second)."""
+    def trust(self, should_stop: Callable[[], bool] | None = None) -> Trust:
+        """How far it can be trusted, number by number; see `judge`. Computed anew at each call (half a second)."""
         return judge(
             self.prepared,
             self.restored,
@@ -84,6 +84,7 @@ class Restoration:
             self.axes,
             self.report,
             calibrated=self.model.calibration is not None,
+            should_stop=should_stop,
         )
 
 

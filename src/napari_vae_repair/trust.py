@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_vae_repair.errors import Cancelled
 from napari_vae_repair.image.axes import Layout
 from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.report import Report
@@ -122,6 +124,7 @@ def judge(
     report: Report,
     *,
     calibrated: bool,
+    should_stop: Callable[[], bool] | None = None,
 ) -> Trust:
     """Judge a restoration by its arrays and its report.
 
@@ -140,10 +143,17 @@ def judge(
         Of the restoration; its noise holds one model for each entry of ``C``.
     calibrated : bool
         Whether `std` is a calibrated error rather than the spread of samples.
+    should_stop : callable, optional
+        Polled before each channel, which takes half a second at most.
 
     Returns
     -------
     Trust
+
+    Raises
+    ------
+    Cancelled
+        When `should_stop` says so.
     """
     layout = Layout(axes, prepared.shape)
     planes = [layout.to_planes(values) for values in (prepared, restored, std)]
@@ -152,6 +162,8 @@ def judge(
     findings: list[Finding] = []
     plots = []
     for index, noise in enumerate(report.noise):
+        if should_stop is not None and should_stop():
+            raise Cancelled("judge")
         part = slice(index * count, (index + 1) * count)
         label = f"channel {index + 1}" if layout.channels > 1 else ""
         shown, colours = _chosen([values[part] for values in planes], lost[part], noise)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 POINT, DIVERGING = "tab:orange", "RdBu_r"
 SHOWN_ERRORS = 6.0  # standard errors at the ends of the map's colours
+ROOM = 1.3
 LEAST_SHOWN = 0.1  # correlation at the ends of the colours, at least: noise must not look like structure
 
 
@@ -37,12 +38,12 @@ def draw_scatter(axes: Axes, plots: Plots, colour: str) -> None:
         span = float(np.ptp(seen.mean)) or abs(float(seen.mean[0])) or 1.0
         level = np.linspace(seen.mean.min() - 0.05 * span, seen.mean.max() + 0.05 * span, 50)
         axes.plot(level, plots.noise.variance(level), "-", color=colour, label="noise model")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, ROOM * axes.get_ylim()[1])  # the legend stands above
     axes.ticklabel_format(style="sci", scilimits=(-3, 4))
     _titled(axes, plots, "Variance over brightness", colour)
     axes.set_xlabel("brightness", color=colour)
     axes.set_ylabel("variance", color=colour)
-    axes.legend(loc="best", fontsize="small", frameon=False, labelcolor=colour)
+    axes.legend(loc="upper left", fontsize="small", frameon=False, labelcolor=colour)
 
 
 def draw_correlation(axes: Axes, plots: Plots, colour: str) -> None:
@@ -88,7 +89,7 @@ def draw_structure(axes: Axes, plots: Plots, colour: str) -> None:
             interpolation="nearest",
         )
         _colour_bar(axes, picture, "standard errors", colour)
-    _titled(axes, plots, "Structure in the residual", colour)
+    _titled(axes, plots, "Residual: structure", colour)
     axes.set_xlabel("x (px)", color=colour)
     axes.set_ylabel("y (px)", color=colour)
 

@@ -80,7 +80,7 @@ def noise_estimate(label: str, noise: NoiseModel) -> Finding:
         why = {
             "given": "the noise was given, not estimated",
             "assumed": "nothing could be told of the noise",
-        }.get(noise.source, "the noise was fitted without grades")
+        }.get(noise.source, "its estimate, or its fit, was not graded")
         return not_valid(name, why, meaning, "See the noise model below.")
     worst = max((each.grade for each in noise.grades), key=_WORST_LAST.index)
     named = [each for each in noise.grades if each.grade == worst]
