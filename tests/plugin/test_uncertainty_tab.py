@@ -264,16 +264,16 @@ def test_labels_are_measured_into_a_sortable_table_that_can_be_saved(
     assert view.isVisible()
     assert [view.horizontalHeaderItem(column).text() for column in range(view.columnCount())] == [
         "Label",
-        "Pixels",
-        "µm²",
         "Mean",
         "90 % from",
         "to",
+        "Pixels",
+        "µm²",
         "Pixel ±",
     ]
     assert [view.item(row, 0).data(Qt.ItemDataRole.DisplayRole) for row in range(2)] == [3, 12]
-    view.sortByColumn(1, Qt.SortOrder.AscendingOrder)  # 36 before 180: numbers, not text
-    assert [view.item(row, 1).text() for row in range(2)] == ["36", "180"]
+    view.sortByColumn(4, Qt.SortOrder.AscendingOrder)  # 36 before 180: numbers, not text
+    assert [view.item(row, 4).text() for row in range(2)] == ["36", "180"]
     path = tmp_path / "means.csv"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
     tab.labels.save_button.click()

@@ -21,6 +21,7 @@ HEADINGS = {
     "high_90": ("to", "Upper end of the mean's 90 % interval. API: high_90."),
     "pixel_std": ("Pixel ±", "Mean standard deviation of a single pixel. API: pixel_std."),
 }
+SHOWN_LAST = ("area_px", "area_um2", "pixel_std")  # the dock is narrow, and the interval is what one looks for
 LEAST_HEIGHT_PX = 150
 
 
@@ -49,7 +50,8 @@ class LabelView(QTableWidget):
 
     def show_table(self, table: LabelTable) -> None:
         """Show the rows, the first thousand of more; `summary` then says so."""
-        records, columns = table.records()[:MOST_ROWS], table.columns
+        records = table.records()[:MOST_ROWS]
+        columns = sorted(table.columns, key=lambda name: name in SHOWN_LAST)
         self.setSortingEnabled(False)  # while it is filled, rows must not move
         self.setColumnCount(len(columns))
         self.setRowCount(len(records))
