@@ -105,10 +105,9 @@ def train_on(
         offsets = np.cumsum([0, *(len(look.shown.chains) for look in looks[:-1])])
         channel = np.concatenate([look.channel + offset for look, offset in zip(looks, offsets, strict=True)])
         training = Prepared(joint.prepared, damaged, channel, joint.noise)
-        trained = yield from fit(training, joint.chains, settings, device, should_stop)
-    else:
-        trained, _ = yield from refine(model, joint, damaged, settings, device, should_stop, lambda: False)
-    return trained_on(trained, images)
+        return (yield from fit(training, joint.chains, settings, device, should_stop, images))
+    adapted, _ = yield from refine(model, joint, damaged, settings, device, should_stop, lambda: False)
+    return trained_on(adapted, images)
 
 
 def _check(images: Sequence[Image], model: Model | None, settings: Settings) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,14 @@ from napari_vae_repair.conditioning import Conditioned, condition
 from napari_vae_repair.errors import Cancelled, InputError
 from napari_vae_repair.image.opponent import to_opponent
 from napari_vae_repair.image.preprocess import FittedChain
+from napari_vae_repair.image.record import Image
 from napari_vae_repair.preparation import characterise
 from napari_vae_repair.settings import DEFAULT_SAMPLES, SCRATCH, STARTER, GivenNoise, Settings, Step, format_chain
 from napari_vae_repair.vae.adapt import Seen, adapt, obstacle
 from napari_vae_repair.vae.checkpoint import load_model
 from napari_vae_repair.vae.device import Device
 from napari_vae_repair.vae.predict import Posterior, View, predict_steps
-from napari_vae_repair.vae.record import Losses, Model
+from napari_vae_repair.vae.record import Losses, Model, trained_on
 from napari_vae_repair.vae.starter import load_starter
 from napari_vae_repair.vae.train import Prepared, steps_of, train
 
@@ -146,9 +147,14 @@ def as_seen(shown: Conditioned, damaged: Damaged, model: Model) -> tuple[NDArray
 
 
 def fit(
-    prepared: Prepared, chains: list[FittedChain], settings: Settings, device: Device, should_stop: ShouldStop
+    prepared: Prepared,
+    chains: list[FittedChain],
+    settings: Settings,
+    device: Device,
+    should_stop: ShouldStop,
+    images: Sequence[Image],
 ) -> Generator[Progress, None, Model]:
-    """Train from scratch; see `train` for the errors."""
+    """Train from scratch on the planes of the images; see `train` for the errors."""
     _, total = steps_of(settings)
     planes, damaged = _padded(prepared.planes, prepared.damaged, settings.network.stride_px)
     steps = train(replace(prepared, planes=planes, damaged=damaged), settings, device)
@@ -160,7 +166,7 @@ def fit(
         next(steps)
     except StopIteration as end:
         trained: Model = end.value
-        model = replace(trained, chains=tuple(chain.to_dict() for chain in chains))
+        model = trained_on(replace(trained, chains=tuple(chain.to_dict() for chain in chains)), images)
     yield Progress("train", total, total, model=model)
     return model
 

@@ -42,7 +42,7 @@ from napari_vae_repair.settings import STARTER, Settings, make_settings
 from napari_vae_repair.vae.checkpoint import load_model
 from napari_vae_repair.vae.device import Device, choose_device
 from napari_vae_repair.vae.predict import Posterior, latent_means
-from napari_vae_repair.vae.record import Model
+from napari_vae_repair.vae.record import Model, trained_on
 from napari_vae_repair.vae.starter import load_starter
 from napari_vae_repair.vae.train import Prepared
 
@@ -268,7 +268,7 @@ class _Run:
         planes = self.shown.prepared
         channel = np.repeat(np.arange(self.layout.channels), len(planes) // self.layout.channels)
         training = Prepared(planes, self.damaged, channel, self.shown.noise)
-        model = yield from fit(training, self.shown.chains, self.settings, self.device, should_stop)
+        model = yield from fit(training, self.shown.chains, self.settings, self.device, should_stop, [self.image])
         self.shown = replace(self.shown, noise=model.noise)
         self.clock.stop("train")
         return model
@@ -284,8 +284,9 @@ class _Run:
         )
         self.notes.append(note)
         self.clock.stop("adapt")
-        changed = refined is not model and refined.training["adapted"]["accepted"]
-        return refined, None if changed else first
+        if refined is model or not refined.training["adapted"]["accepted"]:
+            return refined, first
+        return trained_on(refined, [self.image]), None
 
     def asked(
         self, model: Model, phase: str, samples: int, should_stop: ShouldStop

@@ -77,6 +77,13 @@ class Report:
             out[name] = list(out[name])
         return out
 
+    def headline(self) -> str:
+        """A sentence or two: how long it took, how much was taken away, and the notes."""
+        over = self.residual_over_noise
+        taken = "" if over is None else f"; {over:.2f} times the noise's variance was taken away"
+        done = f"Restored in {sum(self.seconds.values()):.1f} s on {self.device}{taken}."
+        return " ".join([done, *(f"{note[0].upper()}{note[1:]}." for note in self.notes)])
+
     def text(self) -> str:
         """A summary of a few lines."""
         units = "in the image's units" if self.noise_in_source_units else "in prepared units"

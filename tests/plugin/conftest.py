@@ -59,6 +59,14 @@ def preferences(manager: Any, plugin_settings: Any, model_file: Path) -> Any:
     return chosen
 
 
+@pytest.fixture(autouse=True)
+def models_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of saved models that is not the developer's own."""
+    folder = tmp_path_factory.mktemp("models")
+    monkeypatch.setenv("NAPARI_VAE_REPAIR_MODELS", str(folder))
+    return folder
+
+
 @pytest.fixture
 def viewer(make_napari_viewer: Any, preferences: Any, one_thread: None) -> Iterator[Any]:
     yield make_napari_viewer()

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "skimage", "scipy", "napari", "tifffile")
+HEAVY = ("torch", "skimage", "scipy", "napari", "tifffile", "matplotlib")
 
 
 @pytest.mark.parametrize("module", ["reader", "widget", "worker", "snapshot", "layers", "chain_editor"])

@@ -33,7 +33,7 @@ def test_the_weights_are_those_of_the_best_epoch(
     """With a validation that only gets worse, what is kept is what one epoch gives."""
     found = iter([1.0, 2.0, 3.0])
     monkeypatch.setattr(training, "_negative_elbo", lambda *args: next(found))
-    monkeypatch.setattr(training, "_schedule", lambda step, in_all: 1.0)
+    monkeypatch.setattr(training, "schedule", lambda step, in_all: 1.0)
     monkeypatch.setattr(training, "_kl_weight", lambda step, in_all, chosen: 1.0)
     long = restore(noisy, tiny, epochs=3).model
     found = iter([1.0])

@@ -45,6 +45,7 @@ class Controls:
             self.epochs,
             self.adapt,
             self.samples,
+            self.keep_samples,
             self.seed,
             self.device,
             self.device_text,
@@ -61,6 +62,7 @@ class Controls:
         self.edit_chain.changed.connect(self._show_what_applies)
         self.chain.edited.connect(self._chain_edited)
         self.model_from.changed.connect(self._model_chosen)
+        self.samples.changed.connect(self._show_what_applies)
         self.epochs.changed.connect(self._show_estimate)
 
     def _build_layer(self, images: Choices, masks: Choices) -> None:
@@ -114,6 +116,11 @@ class Controls:
             max=1000,
             tooltip="API: samples. Posterior samples; from 2 on there is an uncertainty.",
         )
+        self.keep_samples = CheckBox(
+            name="keep_samples",
+            text="Keep the samples as a layer",
+            tooltip="API: keep_samples. A layer to scrub through, and intervals of labels.",
+        )
         self.seed = SpinBox(
             name="seed", label="Seed", value=0, min=0, max=2**32 - 1, tooltip="API: seed. Same seed, same result."
         )
@@ -136,6 +143,12 @@ class Controls:
         self.edit_chain = CheckBox(name="edit_chain", text="Show and edit the steps", tooltip="API: chain.")
         self.chain = ChainEditor(PRESETS["standard"])
         self.chain.visible = False
+
+    def add_rows(self, ways: Widget, damage: Widget) -> None:
+        """Put the row of presets first, and that of masks below the choice of the damage."""
+        self.form.insert(1 + self.form.index(self.mask_layer), damage)
+        self.form.insert(0, ways)
+        align_labels(self.form)
 
     def scroll_area(self) -> Any:
         """All fields in a Qt area that scrolls where the window is too low for them."""
@@ -187,6 +200,7 @@ class Controls:
             adapt_seconds=0 if self.model_from.value == TRAINED else self.adapt.value,
             adapt_steps=None if self.model_from.value == TRAINED else base.adapt_steps,
             samples=self.samples.value,
+            keep_samples=self.keep_samples.value and self.samples.value > 0,
             device=self.device.value,
             seed=self.seed.value,
         )
@@ -201,8 +215,9 @@ class Controls:
         self.model_from.value = kinds.get(settings.model, FROM_FILE)
         self.model_file.value = None if settings.model in kinds else Path(settings.model)
         self.epochs.value, self.adapt.value = settings.epochs, round(settings.adapt_seconds)
-        if settings.samples is not None:
-            self.samples.value = settings.samples
+        usual = 0 if settings.model == STARTER else DEFAULT_SAMPLES
+        self.samples.value = usual if settings.samples is None else settings.samples
+        self.keep_samples.value = settings.keep_samples
         self.device.value, self.seed.value = settings.device, settings.seed
         self._show_what_applies()
 
@@ -244,6 +259,7 @@ class Controls:
         self.model_file.visible = from_file
         self.epochs.visible = self.estimate.visible = trained
         self.adapt.visible = not trained
+        self.keep_samples.enabled = self.samples.value > 0
         # a saved model of one image brings its own steps
         self.preset.visible = self.edit_chain.visible = not from_file
         self.chain.visible = self.edit_chain.value and not from_file

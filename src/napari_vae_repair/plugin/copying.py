@@ -72,13 +72,17 @@ def settings_of(layer: Any) -> Settings:
         For settings that this version does not know.
     """
     facts = None if layer is None else our_facts(layer)
-    if facts is None:
+    if facts is None or "settings" not in facts:  # a method's result, from the tab Compare
         raise InputError(
-            "No layer is selected." if layer is None else f"The layer {layer.name!r} was not made by VAE Repair.",
+            "No layer is selected." if layer is None else f"The layer {layer.name!r} was not made by {_maker(facts)}.",
             "A restored layer, its residual or its uncertainty tell the settings that made them.",
             "Select such a layer in the layer list.",
         )
     return repeatable(make_settings(None, **facts["settings"]), facts["report"]["training"])
+
+
+def _maker(facts: dict[str, Any] | None) -> str:
+    return "VAE Repair" if facts is None else "Restore"
 
 
 def _to_clipboard(text: str) -> str:

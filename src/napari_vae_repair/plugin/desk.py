@@ -65,6 +65,10 @@ class Desk(Protocol):
     placed: Placed | None
     placed_changed: SignalInstance
 
+    @property
+    def running(self) -> bool:
+        """Whether something is under way, so that `work` would be refused."""
+
     def viewer(self) -> Any:
         """The napari viewer; None once it is gone."""
 

@@ -28,10 +28,14 @@ class LossPlot(QWidget):
         self.setToolTip("Loss (nats per pixel) and KL divergence of each level, finest first. API: on_step of restore.")
         self.hide()
         self._canvas: Any = None
-        self.clear()
+        self._clear()
 
-    def clear(self) -> None:
-        """Forget everything, for a new run."""
+    def begin(self) -> None:
+        """Forget what was drawn as soon as there is something new."""
+        self._stale = True
+
+    def _clear(self) -> None:
+        self._stale = False
         self._steps: list[int] = []
         self._loss: list[float] = []
         self._kl: list[tuple[float, ...]] = []
@@ -40,6 +44,8 @@ class LossPlot(QWidget):
 
     def add(self, losses: Sequence[Losses]) -> None:
         """Take more training steps; drawn now and then."""
+        if losses and self._stale:
+            self._clear()
         for step in losses:
             self._count += 1
             if self._count % self._every == 0:
@@ -49,14 +55,14 @@ class LossPlot(QWidget):
         if len(self._steps) > MOST_POINTS:
             self._every *= 2
             self._steps, self._loss, self._kl = self._steps[1::2], self._loss[1::2], self._kl[1::2]
-        if losses and time.monotonic() - self._drawn_at > SECONDS_BETWEEN:
+        if len(self._steps) > 1 and losses and time.monotonic() - self._drawn_at > SECONDS_BETWEEN:
             self.show()
             self.draw()
 
     def end(self, verdict: str) -> None:
-        """Draw what there is, with a sentence on what came of it."""
-        self._verdict = verdict
-        if self._steps:
+        """Draw what there is, with a few words on what came of it."""
+        if not self._stale and len(self._steps) > 1:
+            self._verdict = verdict
             self.show()
             self.draw()
 
@@ -90,10 +96,10 @@ class LossPlot(QWidget):
         left, right = figure.subplots(1, 2)
         self._lines = left.plot([], [], linewidth=1)
         for level, dash in zip(range(levels), DASHES * 2, strict=False):
-            self._lines += right.plot([], [], linestyle=dash, linewidth=1, label=str(level))
+            self._lines += right.plot([], [], linestyle=dash, linewidth=1, label=f"KL {level}")
         left.set_title("loss, by step", fontsize=8)
-        right.set_title("KL of each level", fontsize=8)
-        right.legend(fontsize=6, frameon=False, ncols=2, handlelength=2.5)
+        legend = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.97), "ncols": levels, "borderpad": 0.1}
+        right.legend(fontsize=6, frameon=False, handlelength=2, columnspacing=0.8, handletextpad=0.3, **legend)
         for axes in (left, right):
             axes.locator_params(nbins=4)
             axes.set_facecolor("none")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from magicgui.widgets import Container, Label, ProgressBar, PushButton
 from magicgui.widgets.bases import Widget
 
@@ -53,8 +51,7 @@ class RunPanel(Container[Widget]):
         """Show that something starts."""
         self.status.value = doing
         self.progress.value = 0
-        self.loss_plot.clear()
-        self.loss_plot.hide()
+        self.loss_plot.begin()
 
     def show_update(self, update: Update, *, may_finish: bool, waiting: str) -> None:
         """Show where it stands; `waiting` ends the sentence."""
@@ -72,7 +69,7 @@ class RunPanel(Container[Widget]):
         if not running or stopping:
             self.finish_button.enabled = False
 
-    def end(self, text: Any, verdict: str = "") -> None:
-        """Show what came of it."""
-        self.status.value = str(text)
+    def end(self, headline: str, *, details: str = "", verdict: str = "") -> None:
+        """Show what came of it; the details are a tooltip of the headline, the verdict stands over the live plot."""
+        self.status.value, self.status.tooltip = headline, details
         self.loss_plot.end(verdict)

@@ -55,7 +55,7 @@ class Runner:
         steps: Steps[Any],
         done: Callable[[Any], None],
         failed: Callable[[Exception | None], None],
-        doing: str,
+        doing: str | None,
     ) -> Any:
         """Run the steps; nothing else may be running.
 
@@ -67,8 +67,8 @@ class Runner:
             Called with the result.
         failed : callable
             Called with the error, or with None after Cancel.
-        doing : str
-            For napari's list of activities.
+        doing : str or None
+            For napari's list of activities; None = not in it.
         """
         assert self._worker is None
         self._done, self._failed = done, failed
@@ -77,7 +77,7 @@ class Runner:
             "returned": _weakly(self._returned),
             "errored": _weakly(self._errored),
         }
-        self.started.emit(doing)
+        self.started.emit(doing or "")
         self._worker, self._stop = start_worker(steps, connect, doing)
         return self._worker
 

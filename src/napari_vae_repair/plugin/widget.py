@@ -19,20 +19,27 @@ from psygnal import Signal
 from qtpy.QtWidgets import QFileDialog, QTabWidget
 
 from napari_vae_repair.errors import InputError, SettingsError, VaeRepairError
+from napari_vae_repair.plugin.compare_tab import CompareTab
 from napari_vae_repair.plugin.controls import Controls
 from napari_vae_repair.plugin.copying import CopyRow, command_of, python_of, settings_of
 from napari_vae_repair.plugin.damage_mask import type_of
+from napari_vae_repair.plugin.damage_row import DamageRow
 from napari_vae_repair.plugin.desk import Chosen, Placed, Steps
 from napari_vae_repair.plugin.forecast import Update
 from napari_vae_repair.plugin.layers import add_results, our_facts, result_layers
+from napari_vae_repair.plugin.models_tab import ModelsTab
 from napari_vae_repair.plugin.preferences import read_preferences
 from napari_vae_repair.plugin.run_panel import PROGRESS_STEPS, RunPanel
 from napari_vae_repair.plugin.runner import Runner
 from napari_vae_repair.plugin.snapshot import Snapshot
+from napari_vae_repair.plugin.trust_tab import TrustTab
+from napari_vae_repair.plugin.uncertainty_tab import UncertaintyTab
+from napari_vae_repair.plugin.view_tab import ViewTab
 from napari_vae_repair.plugin.waiting import Waiting
+from napari_vae_repair.plugin.ways_row import WaysRow
 from napari_vae_repair.plugin.worker import RestorationFailed, restoration_steps, without_frames
 from napari_vae_repair.scripting import repeatable
-from napari_vae_repair.settings import Settings
+from napari_vae_repair.settings import Settings, make_settings
 
 if TYPE_CHECKING:
     from napari_vae_repair.restoration import Restoration
@@ -62,7 +69,7 @@ class VaeRepairWidget(Container[Widget]):
     model : Model or None
         The last trained or loaded model, kept even when the prediction after it fails.
     base_settings : Settings
-        What the widget has no field for (noise, network, training, tile_px, keep_samples), to be replaced at will.
+        What the widget has no field for (noise, network, training, tile_px), to be replaced at will.
     """
 
     finished = Signal(object)
@@ -100,8 +107,16 @@ class VaeRepairWidget(Container[Widget]):
         self.cancel_button, self.save_button = self.panel.cancel_button, self.panel.save_button
         self.progress, self.status = self.panel.progress, self.panel.status
         self.append(self.panel)
+        self.ways = WaysRow(self.current_settings, self.tell)
+        self.damage = DamageRow(self, self._use_mask)
+        self.controls.add_rows(self.ways, self.damage)
+        self.view = ViewTab(self)
+        self.trust, self.uncertainty = TrustTab(self), UncertaintyTab(self)
+        self.comparison, self.models = CompareTab(self), ModelsTab(self, self._use_model)
         self.tabs = QTabWidget()
         self.tabs.addTab(self.controls.scroll_area(), "Restore")
+        for tab in (self.view, self.trust, self.uncertainty, self.comparison, self.models):
+            self.tabs.addTab(tab, tab.title)
         self.native.layout().insertWidget(0, self.tabs, 1)
         self.native.setMinimumWidth(MINIMUM_WIDTH_PX)
 
@@ -111,6 +126,9 @@ class VaeRepairWidget(Container[Widget]):
         self.cancel_button.changed.connect(self.cancel)
         self.save_button.changed.connect(self._save_pressed)
         self.layer.changed.connect(self._show_buttons)
+        self.ways.chosen.connect(self.show_settings)
+        for edited in (self.controls.form.changed, self.controls.chain.edited):
+            edited.connect(self._edited)
         self._runner.started.connect(self._started)
         self._runner.updated.connect(self._updated)
         self._runner.ended.connect(self._ended)
@@ -175,7 +193,14 @@ class VaeRepairWidget(Container[Widget]):
         if self.running:
             self.tell("Something else is under way: wait for it, or press Cancel.")
             return False
-        self._runner.start(steps, lambda result: self._place(done, result), self._work_failed, doing)
+        before = self.status.value, self.status.tooltip
+
+        def end(result: T) -> None:
+            self.status.value, self.status.tooltip = before
+            self._place(done, result)
+            self._start_waiting()
+
+        self._runner.start(steps, end, self._work_failed, doing)
         return True
 
     # ---- layers
@@ -209,7 +234,17 @@ class VaeRepairWidget(Container[Widget]):
     def show_settings(self, settings: Settings) -> None:
         """Show these settings; what the widget has no field for goes to `base_settings`."""
         self.base_settings = settings
-        self.controls.show(settings)
+        with self.controls.form.changed.blocked(), self.controls.chain.edited.blocked():
+            self.controls.show(settings)
+        self._edited()
+
+    def _edited(self, _: Any = None) -> None:
+        """A field has another value: tell the row of presets and the preview."""
+        try:
+            self.ways.follow(self.current_settings())
+        except SettingsError:  # such as a model file that is still to be chosen
+            return
+        self.view.preview.request()
 
     def take_settings(self, layer: Any = None) -> str:
         """Show the settings that made a layer of ours, None = the selected one; gives back what the status says of it.
@@ -362,8 +397,7 @@ class VaeRepairWidget(Container[Widget]):
         self.save_button.enabled = True
         self._place(self._show_result, result)
         self.progress.value = PROGRESS_STEPS
-        verdict = (note for note in result.report.notes if note.startswith("adapted in"))
-        self.panel.end(result.report.text(), next(verdict, ""))
+        self.panel.end(result.report.headline(), details=result.report.text(), verdict=_verdict(result))
         self._end_restoration(result)
 
     def _not_restored(self, error: Exception | None) -> None:
@@ -407,6 +441,19 @@ class VaeRepairWidget(Container[Widget]):
     def _destroyed(self, *_: Any) -> None:
         self._alive = False
         self._runner.close()
+        self.view.preview.close()
+
+    def _use_mask(self, labels: Any) -> None:
+        self.reset_choices()
+        self.mask_layer.value = labels
+
+    def _use_model(self, path: str) -> None:
+        """Show a saved model as the chosen one."""
+        try:
+            present = self.current_settings()
+        except SettingsError:  # no file chosen yet
+            present = self.base_settings
+        self.show_settings(make_settings(present, model=path))
 
     # ---- buttons
 
@@ -426,6 +473,14 @@ class VaeRepairWidget(Container[Widget]):
                 self.status.value = f"Saved {self.save_model(path)}"
             except (VaeRepairError, OSError) as error:
                 notify(error)
+
+
+def _verdict(result: Restoration) -> str:
+    """What came of adapting, in a few words; "" without it."""
+    record = result.model.training.get("adapted") if result.settings.adapts else None
+    if record is None:
+        return ""
+    return f"{'kept' if record['accepted'] else 'not kept'}: {record['gained_db']:+.2f} dB on held-out blocks"
 
 
 def notify(error: Exception) -> None:

@@ -173,8 +173,10 @@ def free_device_memory() -> None:
         torch.mps.empty_cache()
 
 
-def start_worker(steps: Steps[Any], connect: dict[str, Callable[..., Any]], description: str) -> tuple[Any, Event]:
-    """A started napari worker over `guarded` steps, and the event that ends it.
+def start_worker(
+    steps: Steps[Any], connect: dict[str, Callable[..., Any]], description: str | None
+) -> tuple[Any, Event]:
+    """A started napari worker over `guarded` steps, and the event that ends it; no description, no progress bar.
 
     ``worker.quit()`` sets that event too, so that closing the viewer and napari's own task list end the
     run the same way.
@@ -196,7 +198,8 @@ def start_worker(steps: Steps[Any], connect: dict[str, Callable[..., Any]], desc
         _start_thread=False,
         _connect=connect,
         _worker_class=StoppingWorker,
-        _progress={"total": 0, "desc": description},  # indeterminate at first; the widget sets total and value
+        # indeterminate at first; the runner sets total and value
+        _progress=False if description is None else {"total": 0, "desc": description},
     )
     worker.start()
     return worker, stop

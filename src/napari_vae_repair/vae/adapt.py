@@ -110,8 +110,8 @@ def adapt(
     Returns
     -------
     Model
-        With `training["adapted"]`: steps, after which of them it was ended early, whether they were accepted, and the estimated error of one pass on held-out
-        blocks before and after, in decibels gained.
+        With `training["adapted"]`: steps, after which of them it was ended early, whether they were accepted, and the
+        estimated error of one pass on held-out blocks before and after, in decibels gained.
 
     Raises
     ------

@@ -26,7 +26,7 @@ from napari_vae_repair.vae.feeding import Fed
 from napari_vae_repair.vae.patches import PatchSource
 from napari_vae_repair.vae.predict import BLEND_PX, View, on_device
 from napari_vae_repair.vae.record import ValueRange
-from napari_vae_repair.vae.train import AVERAGE_DECAY, CLIP_NORM, VALIDATION_PATCHES, _schedule, steps_of
+from napari_vae_repair.vae.train import AVERAGE_DECAY, CLIP_NORM, VALIDATION_PATCHES, schedule, steps_of
 
 WIDTHS = (16, 32, 64)  # features before each pooling, finest first: doubled from one to the next, as in VGG
 BOTTLENECK = 32  # features at an eighth of the resolution
@@ -177,7 +177,7 @@ def _train(
     for step in range(in_all):
         if should_stop():
             raise Cancelled("train")
-        optimiser.param_groups[0]["lr"] = chosen.learning_rate * _schedule(step, in_all)
+        optimiser.param_groups[0]["lr"] = chosen.learning_rate * schedule(step, in_all)
         loss = _squared_error(network, Fed.of(patches.training(chosen.batch_size), views, device), device)
         if not torch.isfinite(loss):
             raise TrainingError(

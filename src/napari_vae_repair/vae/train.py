@@ -115,7 +115,7 @@ def _train(prepared: Prepared, settings: Settings, device: Device) -> Generator[
 
     for step in range(in_all):
         for group in optimiser.param_groups:
-            group["lr"] = chosen.learning_rate * _schedule(step, in_all)
+            group["lr"] = chosen.learning_rate * schedule(step, in_all)
         batch = Fed.of(patches.training(chosen.batch_size), views, device)
         decoded = _forward(network, batch, device, generator)
         nll, kl = _elbo_terms(decoded, batch, likelihood)
@@ -193,7 +193,7 @@ def _kl_weight(step: int, in_all: int, chosen: Training) -> float:
     return min(1.0, (step + 1) / max(1.0, chosen.kl_warmup * in_all))
 
 
-def _schedule(step: int, in_all: int) -> float:
+def schedule(step: int, in_all: int) -> float:
     """Share of the full learning rate: a short ramp, a plateau, a cosine down to 2 %."""
     done = step / in_all
     falling = 1.0 if done < COSINE_FROM else 0.51 + 0.49 * math.cos(math.pi * (done - COSINE_FROM) / (1 - COSINE_FROM))

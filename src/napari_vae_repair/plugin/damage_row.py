@@ -1,0 +1,146 @@
+"""The row under "Damage": a new mask to paint, and damage found for the user to correct."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from threading import Event
+from typing import Any
+
+import numpy as np
+from magicgui.widgets import Container, PushButton
+from magicgui.widgets.bases import Widget
+from numpy.typing import NDArray
+
+from napari_vae_repair.errors import VaeRepairError
+from napari_vae_repair.plugin.damage_mask import type_of
+from napari_vae_repair.plugin.desk import Chosen, Desk, Steps
+from napari_vae_repair.plugin.forecast import Update
+from napari_vae_repair.plugin.worker import import_pipeline
+
+BRUSH_SHARE = 0.01  # of the plane's larger side: the diameter of the brush at first
+SMALLEST_BRUSH_PX = 3
+MARK = 1
+Mask = NDArray[np.bool_]
+
+
+class DamageRow(Container[Widget]):
+    """Buttons that make and fill masks.
+
+    Parameters
+    ----------
+    desk : Desk
+    use : callable
+        Takes a Labels layer: choose it as the damage.
+    """
+
+    def __init__(self, desk: Desk, use: Callable[[Any], None]) -> None:
+        self._desk, self._use = desk, use
+        self.new = PushButton(
+            text="New mask", tooltip="A Labels layer over the image, with the brush ready. API: mask of restore."
+        )
+        self.find = PushButton(
+            text="Find damage", tooltip="Marks what is likely damaged, for you to correct. API: find_damage(image)."
+        )
+        super().__init__(widgets=[self.new, self.find], layout="horizontal", labels=False, name="damage", label=" ")
+        self.margins = (0, 0, 0, 0)
+        self.new.changed.connect(lambda: self._do(self.new_mask))
+        self.find.changed.connect(lambda: self._do(self.find_damage))
+
+    def new_mask(self) -> Any:
+        """An empty Labels layer "NAME damage" over the chosen layer, selected, with the brush picked.
+
+        Raises
+        ------
+        InputError, SettingsError
+            As `Desk.chosen`.
+        """
+        chosen, viewer = self._desk.chosen(), self._desk.viewer()
+        labels = self._mask_layer(chosen, viewer)
+        viewer.layers.selection.active = labels
+        labels.selected_label = MARK
+        labels.brush_size = max(SMALLEST_BRUSH_PX, round(BRUSH_SHARE * max(labels.data.shape[-2:])))
+        labels.mode = "paint"
+        self._desk.tell("Paint over the damage, then press Restore; Ctrl-Z takes a stroke back.")
+        return labels
+
+    def find_damage(self) -> bool:
+        """Look for damage in a thread, and add what is found to the chosen Labels layer, or to a new one.
+
+        Returns
+        -------
+        bool
+            False when something else is under way.
+
+        Raises
+        ------
+        InputError, SettingsError
+            As `Desk.chosen`.
+        """
+        chosen = self._desk.chosen()
+        return self._desk.work(finding_steps(chosen), lambda found: self._mark(chosen, found), "Finding damage")
+
+    def _mark(self, chosen: Chosen, found: Mask) -> None:
+        viewer = self._desk.viewer()
+        share = f"{100 * found.mean():.2g} % of the pixels"
+        if not found.any():
+            self._desk.tell("No damage was found. Mark it by hand: New mask.")
+            return
+        given = chosen.mask_layer
+        fits = given is not None and type_of(given) == "labels" and given in viewer.layers
+        labels = given if fits and given.data.shape == found.shape else self._mask_layer(chosen, viewer)
+        fresh = np.nonzero(found & (np.asarray(labels.data) == 0))
+        labels.data_setitem(fresh, MARK)  # goes into the layer's history: Ctrl-Z takes it back
+        self._use(labels)
+        viewer.layers.selection.active = labels
+        self._desk.tell(
+            f"Marked {share} as likely damaged: a proposal. Correct it with brush and eraser, then Restore."
+        )
+
+    def _mask_layer(self, chosen: Chosen, viewer: Any) -> Any:
+        """The new layer of the source's shape and place; the same one again while it is empty."""
+        layer = chosen.layer
+        name, shape = f"{layer.name} damage", (layer.data[0] if layer.multiscale else layer.data).shape[: layer.ndim]
+        for there in viewer.layers:
+            if there.name == name and type_of(there) == "labels" and there.data.shape == shape and not there.data.any():
+                return there
+        space = {
+            key: getattr(layer, key)
+            for key in ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+        }
+        labels = viewer.add_labels(np.zeros(shape, dtype=np.uint8), name=name, **space)
+        self._use(labels)
+        return labels
+
+    def _do(self, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except VaeRepairError as error:
+            self._desk.tell(error)
+
+
+def finding_steps(chosen: Chosen) -> Steps[Mask]:
+    """Steps that find damage in a layer, plane by plane; the mask has the shape of the layer without colours."""
+    given = [Chosen(chosen.layer, chosen.settings).snapshot()]
+    device = chosen.settings.device
+
+    def steps(stop: Event) -> Generator[Update, None, Mask]:
+        yield Update(0.0, "Reading the layer")
+        import_pipeline()
+        from napari_vae_repair.damage import find_damage
+
+        image = given.pop().read(stop.is_set)
+        stack = "".join(axis for axis in image.axes if axis not in "YXS")
+        order = [image.axes.index(axis) for axis in stack]
+        pixels = np.moveaxis(image.pixels, order, range(len(stack)))
+        inner = "".join(axis for axis in image.axes if axis in "YXS")
+        found = np.zeros(pixels.shape[: len(stack) + 2], dtype=bool)
+        places = list(np.ndindex(*pixels.shape[: len(stack)]))
+        for done, place in enumerate(places):
+            if stop.is_set():
+                break
+            yield Update(done / len(places), f"Finding damage: plane {done + 1} of {len(places)}")
+            found[place] = find_damage(pixels[place], axes=inner, device=device)
+        found = np.moveaxis(found, range(len(stack)), order)
+        return found
+
+    return steps

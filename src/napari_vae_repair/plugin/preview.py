@@ -1,0 +1,203 @@
+"""`Preview`: what is in view, restored again after each change of a setting, beside the full result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QTimer
+
+from napari_vae_repair.errors import VaeRepairError
+from napari_vae_repair.plugin.desk import Desk, Steps
+from napari_vae_repair.plugin.forecast import Update
+from napari_vae_repair.plugin.layers import METADATA_KEY, our_facts, our_layer, percentile_limits, place_layer
+from napari_vae_repair.plugin.region import Region, cropped, moved, shapes_rectangle, visible_region
+from napari_vae_repair.plugin.runner import Runner
+from napari_vae_repair.plugin.snapshot import Snapshot
+from napari_vae_repair.plugin.worker import import_pipeline
+from napari_vae_repair.settings import SCRATCH, STARTER, Settings
+
+if TYPE_CHECKING:
+    from napari_vae_repair.restoration import Restoration
+
+ROLE = "preview"
+LARGEST_PX = 512  # side of the part that is restored: half a second of work
+PATIENCE_MS = 120  # after the last change, so that a moving slider starts one preview and not twenty
+
+
+@dataclass(frozen=True, slots=True)
+class Previewed:
+    """A part of a plane, restored.
+
+    Attributes
+    ----------
+    restoration : Restoration
+        Of the region alone: its noise was estimated there.
+    source : Snapshot
+        Of the plane, without its pixels.
+    region : tuple of slice
+        Of the plane, in pixels.
+    seconds : float
+        That it took.
+    """
+
+    restoration: Restoration
+    source: Snapshot
+    region: Region
+    seconds: float
+
+
+class Preview:
+    """Keeps a layer "NAME preview" up to date while it is on; never beside a restoration.
+
+    Parameters
+    ----------
+    desk : Desk
+    tell : callable
+        Takes a sentence on the last preview, or on why there is none.
+    """
+
+    def __init__(self, desk: Desk, tell: Callable[[str], None]) -> None:
+        self.on = False
+        self.region_layer: Any = None
+        self._desk, self._tell = desk, tell
+        self._runner, self._again = Runner(), False
+        self._timer = QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(PATIENCE_MS)
+        self._timer.timeout.connect(self._begin)
+
+    def switch(self, on: bool) -> None:
+        """Begin to follow changes, or stop and remove the layer."""
+        self.on = on
+        if on:
+            self._begin()
+        else:
+            self._timer.stop()
+            self._runner.cancel()
+            self.remove()
+
+    def request(self, *_: Any) -> None:
+        """Something changed: restore again, once changes pause."""
+        if self.on:
+            self._timer.start()
+
+    def close(self) -> None:
+        """Stop for ever: the widget is gone."""
+        self.on = False
+        self._timer.stop()
+        self._runner.close()
+
+    def remove(self) -> None:
+        """Take the preview's layers out of the viewer."""
+        viewer = self._desk.viewer()
+        for layer in [] if viewer is None else list(viewer.layers):
+            if (our_facts(layer) or {}).get("role") == ROLE:
+                viewer.layers.remove(layer)
+
+    def _begin(self) -> None:
+        if not self.on or self._desk.viewer() is None:
+            return
+        if self._desk.running:
+            self._tell("Waits while something else is under way.")
+        elif self._runner.worker is not None:
+            self._again = True
+            self._runner.cancel()
+        else:
+            try:
+                steps = self._steps()
+            except VaeRepairError as error:
+                self.remove()
+                self._tell(str(error))
+            else:
+                self._runner.start(steps, self._done, self._failed, None)
+
+    def _steps(self) -> Steps[Previewed]:
+        chosen, viewer = self._desk.chosen(), self._desk.viewer()
+        layer = chosen.layer
+        if self.region_layer is None:
+            region = visible_region(viewer, layer)
+        else:
+            region = shapes_rectangle(self.region_layer, layer)
+        plane = replace(chosen, plane_at=tuple(viewer.dims.point)).snapshot()
+        return preview_steps(plane, middle(region), chosen.settings)
+
+    def _done(self, previewed: Previewed) -> None:
+        viewer = self._desk.viewer()
+        if self.on and viewer is not None:
+            active = viewer.layers.selection.active
+            place_preview(viewer, previewed)
+            viewer.layers.selection.active = active
+            self._tell(_sentence(previewed))
+        self._go_on()
+
+    def _failed(self, error: Exception | None) -> None:
+        if error is not None:
+            self._tell(str(error))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        again, self._again = self._again, False
+        if again:
+            self._begin()
+
+
+def middle(region: Region) -> Region:
+    """At most `LARGEST_PX` of each side, from its middle."""
+    starts = [part.start + max(0, part.stop - part.start - LARGEST_PX) // 2 for part in region]
+    rows, columns = (
+        slice(start, min(part.stop, start + LARGEST_PX)) for start, part in zip(starts, region, strict=True)
+    )
+    return rows, columns
+
+
+def preview_steps(plane: Snapshot, region: Region, settings: Settings) -> Steps[Previewed]:
+    """Steps that restore a region of a plane in one pass, with the starter where a training was asked for."""
+    given = [plane]
+    model = STARTER if settings.model == SCRATCH else settings.model
+    quick = {"model": model, "adapt_seconds": 0.0, "adapt_steps": None, "samples": 0, "keep_samples": False}
+
+    def steps(stop: Event) -> Generator[Update, None, Previewed]:
+        began, source = time.perf_counter(), given.pop()
+        restore_steps, _ = import_pipeline()
+        image = cropped(source.read(stop.is_set), region)
+        run = restore_steps(image, settings.model_copy(update=quick), should_stop=stop.is_set)
+        while True:
+            try:
+                next(run)
+            except StopIteration as end:
+                return Previewed(end.value, source.without_pixels(), region, time.perf_counter() - began)
+            yield Update(0.0, "Preview")
+
+    return steps
+
+
+def place_preview(viewer: Any, previewed: Previewed) -> Any:
+    """The layer "NAME preview", added or changed; one of another layer, or of another kind, goes."""
+    restoration, source = previewed.restoration, previewed.source
+    for layer in list(viewer.layers):
+        facts = our_facts(layer) or {}
+        if facts.get("role") == ROLE and layer is not our_layer(viewer, source.name, ROLE):
+            viewer.layers.remove(layer)
+    limits = source.look.get("contrast_limits")
+    if limits is None or not restoration.report.in_source_units:
+        limits = percentile_limits(restoration.restored)
+    meta = {
+        "name": f"{source.name} {ROLE}",
+        "metadata": {METADATA_KEY: {"source": source.name, "role": ROLE}},
+        "rgb": restoration.axes.endswith("S"),
+        **source.look,
+        **moved(source.space, previewed.region),
+        "contrast_limits": limits,
+    }
+    return place_layer(viewer, (restoration.restored, meta, "image"))
+
+
+def _sentence(previewed: Previewed) -> str:
+    height, width = (part.stop - part.start for part in previewed.region)
+    trained = previewed.restoration.settings.model == STARTER
+    who = " by the starter" if trained else ""
+    return f"{height} x {width} pixels{who} in {previewed.seconds:.1f} s; the noise is estimated there."

@@ -1,0 +1,174 @@
+"""`SplitView`: the source to the left of a line that can be dragged, what lies below it to the right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from napari_vae_repair.errors import InputError
+from napari_vae_repair.plugin.layers import METADATA_KEY, our_facts
+
+ROLE = "before"
+LINKED = ("contrast_limits", "gamma")
+NEAR_PX = 8  # canvas pixels from the line at which it can be grabbed
+LINE_PX, LINE_COLOUR = 2, "orange"
+
+
+class SplitView:
+    """Before and after in one canvas.
+
+    A layer "NAME before" shows the left part of the source, a view of its pixels, over the restored layer; their
+    contrast limits are linked.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    moved : callable
+        Called with the line's place, 0 to 1, when it was dragged.
+    """
+
+    def __init__(self, viewer: Any, moved: Callable[[float], None]) -> None:
+        self._viewer, self._moved = viewer, moved
+        self._source: Any = None
+        self._before: Any = None
+        self._linked: list[Any] = []
+
+    @property
+    def shown(self) -> bool:
+        """Whether the split is in the viewer; the user may have removed its layer."""
+        return self._before is not None and self._before in self._viewer.layers
+
+    def show(self, source: Any, restored: Any, place: float) -> None:
+        """Begin.
+
+        Parameters
+        ----------
+        source, restored : napari.layers.Image
+            Of the same pixels.
+        place : float
+            Of the line, 0 (left) to 1.
+
+        Raises
+        ------
+        InputError
+            The source is multiscale.
+        """
+        from napari.experimental import link_layers
+
+        self.hide()
+        if source.multiscale:
+            raise InputError(
+                f"The layer {source.name!r} is multiscale.",
+                "The split view shows part of a layer with one resolution.",
+                "Flip between before and after instead.",
+            )
+        self._source = source
+        active = self._viewer.layers.selection.active
+        self._before = self._viewer.add_image(
+            self._part(place),
+            name=f"{source.name} {ROLE}",
+            metadata={METADATA_KEY: {"source": source.name, "role": ROLE}},
+            rgb=source.rgb,
+            colormap=source.colormap if not source.rgb else None,
+            contrast_limits=source.contrast_limits,
+            gamma=source.gamma,
+            scale=source.scale,
+            translate=source.translate,
+            rotate=source.rotate,
+            shear=source.shear,
+            affine=source.affine,
+            units=source.units,
+            axis_labels=source.axis_labels,
+        )
+        self._viewer.layers.selection.active = active
+        box = self._before.bounding_box
+        box.visible, box.points, box.line_thickness, box.line_color = True, False, LINE_PX, LINE_COLOUR
+        self._linked = [source, restored, self._before]
+        link_layers(self._linked, LINKED)
+        self._viewer.mouse_move_callbacks.append(self._hover)
+        self._viewer.mouse_drag_callbacks.append(self._drag)
+
+    def hide(self) -> None:
+        """End, and remove the layer."""
+        from napari.experimental import unlink_layers
+
+        if self._before is None:
+            return
+        unlink_layers(self._linked, LINKED)
+        for callbacks, ours in (
+            (self._viewer.mouse_move_callbacks, self._hover),
+            (self._viewer.mouse_drag_callbacks, self._drag),
+        ):
+            if ours in callbacks:
+                callbacks.remove(ours)
+        camera_of(self._viewer).mouse_pan = True
+        if self.shown:
+            self._viewer.layers.remove(self._before)
+        self._source = self._before = None
+        self._linked = []
+
+    def move(self, place: float) -> None:
+        """Put the line elsewhere."""
+        if self.shown:
+            self._before.data = self._part(place)
+
+    def _part(self, place: float) -> Any:
+        """The source's pixels left of the line; at least one column, since a layer cannot be empty."""
+        index = [slice(None)] * self._source.ndim
+        index[self._axis] = slice(0, max(1, round(place * self._width)))
+        return self._source.data[tuple(index)]
+
+    @property
+    def _axis(self) -> int:
+        """The layer's dimension that the canvas shows from left to right."""
+        axis: int = self._viewer.dims.displayed[-1] - (self._viewer.dims.ndim - self._source.ndim)
+        return max(0, axis)
+
+    @property
+    def _width(self) -> int:
+        width: int = self._source.data.shape[self._axis]
+        return width
+
+    def _column(self, position: Any) -> float:
+        """Column of the source under the cursor."""
+        there = self._source.world_to_data(position[-self._source.ndim :])
+        return float(there[self._axis]) + 0.5
+
+    def _near(self, position: Any) -> bool:
+        step = float(self._source.scale[self._axis])
+        distance = abs(self._column(position) - self._before.data.shape[self._axis]) * step
+        return bool(distance * camera_of(self._viewer).zoom < NEAR_PX)
+
+    def _hover(self, viewer: Any, event: Any) -> None:
+        """Near the line the mouse moves it and not the image."""
+        if self.shown:
+            camera_of(viewer).mouse_pan = not self._near(event.position)
+
+    def _drag(self, viewer: Any, event: Any) -> Iterator[None]:
+        if not self.shown or not self._near(event.position):
+            return
+        camera_of(viewer).mouse_pan = False
+        yield
+        while event.type == "mouse_move":
+            place = min(max(self._column(event.position) / self._width, 0.0), 1.0)
+            self.move(place)
+            self._moved(place)
+            yield
+        camera_of(viewer).mouse_pan = True
+
+
+def camera_of(viewer: Any) -> Any:
+    """The camera; napari 0.9 moved it from the viewer to its scene."""
+    return getattr(viewer, "scene", viewer).camera
+
+
+def flip(viewer: Any, restored: Any) -> bool:
+    """Show the restored layer if it is hidden, else hide it; whether it is shown now.
+
+    Layers of ours that would cover it (a preview, the split) are hidden too, and the view stays what it was.
+    """
+    restored.visible = not restored.visible
+    for layer in viewer.layers:
+        if layer is not restored and (our_facts(layer) or {}).get("role") in (ROLE, "preview"):
+            layer.visible = False
+    return bool(restored.visible)

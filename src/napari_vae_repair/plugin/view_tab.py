@@ -1,0 +1,151 @@
+"""The tab "View": a live preview of what is in view, and before beside after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QCheckBox, QGroupBox, QLabel, QPushButton, QSlider, QVBoxLayout, QWidget
+
+from napari_vae_repair.errors import InputError
+from napari_vae_repair.plugin.desk import Desk
+from napari_vae_repair.plugin.layer_combo import LayerCombo
+from napari_vae_repair.plugin.layers import our_layer
+from napari_vae_repair.plugin.preview import Preview
+from napari_vae_repair.plugin.split_view import SplitView, camera_of, flip
+
+SLIDER_STEPS, PAGE = 1000, 100
+FLIP_KEY = "Shift-R"
+
+
+class ViewTab(QWidget):
+    """Preview and split view.
+
+    Parameters
+    ----------
+    desk : Desk
+
+    Attributes
+    ----------
+    preview : Preview
+    split : SplitView
+    """
+
+    title = "View"
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__()
+        self._desk = desk
+        self.preview = Preview(desk, self._say)
+        self.split = SplitView(desk.viewer(), self._dragged)
+        column = QVBoxLayout(self)
+        column.addWidget(self._preview_box())
+        column.addWidget(self._split_box())
+        column.addStretch(1)
+        desk.placed_changed.connect(self._placed)
+        viewer = desk.viewer()
+        for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
+            event.connect(self._offer)
+        self._offer()
+        viewer.bind_key(FLIP_KEY, self._flip_key, overwrite=True)
+        camera = camera_of(viewer)
+        for event in (camera.events.center, camera.events.zoom, viewer.dims.events.current_step):
+            event.connect(self.preview.request)
+
+    def _preview_box(self) -> QGroupBox:
+        box = QGroupBox("Preview")
+        inside = QVBoxLayout(box)
+        self.live = QCheckBox("Live preview")
+        self.live.setToolTip(
+            "Restores what is in view after each change of a setting. API: restore(image[rows, columns], samples=0)."
+        )
+        self.where = LayerCombo("what is in view")
+        self.where.setToolTip("What to preview: the part in view, or a rectangle in a Shapes layer. API: image.")
+        self.said = QLabel("At most 512 x 512 pixels, in one pass, without touching the full result.")
+        self.said.setWordWrap(True)
+        for widget in (self.live, self.where, self.said):
+            inside.addWidget(widget)
+        self.live.toggled.connect(self.preview.switch)
+        self.where.currentIndexChanged.connect(self._region_chosen)
+        return box
+
+    def _split_box(self) -> QGroupBox:
+        box = QGroupBox("Before and after")
+        inside = QVBoxLayout(box)
+        self.splits = QCheckBox("Split view")
+        self.splits.setToolTip(
+            "The source left of a line, the restored layer right of it. API: w.view.split.show(...)."
+        )
+        self.line = QSlider(Qt.Orientation.Horizontal)
+        self.line.setRange(0, SLIDER_STEPS)
+        self.line.setValue(SLIDER_STEPS // 2)
+        self.line.setPageStep(PAGE)
+        self.line.setToolTip("Where the line is; it can be dragged in the canvas, too. API: w.view.split.move(place).")
+        self.flip_button = QPushButton(f"Flip ({FLIP_KEY})")
+        self.flip_button.setToolTip("Hides the restored layer, or shows it again. API: layer.visible.")
+        for widget in (self.splits, self.line, self.flip_button):
+            inside.addWidget(widget)
+        self.splits.toggled.connect(self._split)
+        self.line.valueChanged.connect(lambda value: self.split.move(value / SLIDER_STEPS))
+        self.flip_button.clicked.connect(self._flip)
+        return box
+
+    def _offer(self, _: Any = None) -> None:
+        self.where.offer(self._desk.layers("shapes"))
+
+    def _say(self, sentence: str) -> None:
+        self.said.setText(sentence)
+
+    def _region_chosen(self, _: int) -> None:
+        self.preview.region_layer = self.where.layer
+        self.preview.request()
+
+    def _placed(self, _: Any) -> None:
+        """The full result is there: the preview would cover it, and the split shows the new one."""
+        self.live.setChecked(False)
+        if self.splits.isChecked():
+            self._split(True)
+
+    def _split(self, on: bool) -> None:
+        if not on:
+            self.split.hide()
+            return
+        try:
+            source, restored = self._pair()
+            self.split.show(source, restored, self.line.value() / SLIDER_STEPS)
+        except InputError as error:
+            self.splits.setChecked(False)
+            self._desk.tell(error)
+
+    def _dragged(self, place: float) -> None:
+        self.line.blockSignals(True)
+        self.line.setValue(round(place * SLIDER_STEPS))
+        self.line.blockSignals(False)
+
+    def _pair(self) -> tuple[Any, Any]:
+        """The source and the restored layer of the last restoration."""
+        viewer, placed = self._desk.viewer(), self._desk.placed
+        name = None if placed is None else placed.source.name
+        source = next((layer for layer in viewer.layers if layer.name == name), None)
+        restored = None if name is None else our_layer(viewer, name, "restored")
+        if source is None or restored is None:
+            raise InputError(
+                "There is no restored layer beside its source.",
+                "Before and after need both in the viewer.",
+                "Press Restore first.",
+            )
+        return source, restored
+
+    def _flip(self, _: Any = None) -> None:
+        try:
+            _, restored = self._pair()
+        except InputError as error:
+            self._desk.tell(error)
+            return
+        self.splits.setChecked(False)
+        self.live.setChecked(False)
+        shown = flip(self._desk.viewer(), restored)
+        self._desk.tell("After: the restored layer." if shown else "Before: the source.")
+
+    def _flip_key(self, _: Any) -> None:
+        self._flip()
