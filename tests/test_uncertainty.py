@@ -194,7 +194,7 @@ def test_measuring_can_be_left_between_samples(make: Make) -> None:
 @pytest.mark.parametrize(
     ("samples", "labels", "match"),
     [
-        (None, np.ones((6, 6), int), r"holds 0 posterior.*at least 8.*keep_samples=True.*set Samples to 16"),
+        (None, np.ones((6, 6), int), r"holds 0 posterior.*at least 8.*keep_samples=True.*set Samples to 16, tick Keep"),
         (7, np.ones((6, 6), int), "holds 7 posterior"),
         (8, np.ones((6, 6)), "dtype float64"),
         (8, np.ones((6, 5), int), r"shape \(6, 5\).*has \(6, 6\)"),

@@ -182,9 +182,9 @@ def _fitting(restoration: Restoration, labels: NDArray[Any]) -> NDArray[Any]:
 
 
 def _no_uncertainty(received: int, fewest: int, what: str, *, kept: bool = False) -> InputError:
-    how = "samples=16, keep_samples=True" if kept else "samples=16"
+    how, ticked = ("samples=16, keep_samples=True", ", tick Keep the samples") if kept else ("samples=16", "")
     return InputError(
         f"The restoration {'holds' if kept else 'was made with'} {received} posterior sample(s).",
         f"{what} needs at least {fewest}.",
-        f"Restore again with {how} (in the widget: set Samples to 16 and press Restore).",
+        f"Restore again with {how} (in the widget: set Samples to 16{ticked}, and press Restore).",
     )

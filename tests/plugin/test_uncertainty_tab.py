@@ -114,7 +114,7 @@ def test_each_empty_state_says_what_to_do(
     desk.place(replace(restored, samples=None, report=replace(restored.report, samples=0)), source)
     assert tab.hint.text() == NO_SAMPLES
     assert "kept" in tab.labels.hint.text()
-    assert "Samples" in tab.labels.hint.text()
+    assert "tick Keep the samples" in tab.labels.hint.text()
     assert tab.cast_button.isEnabled()
     desk.place(restored, source)
     assert not tab.hint.isVisible()

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from napari_vae_repair.label_means import LabelTable
     from napari_vae_repair.plugin.desk import Desk, Placed
 
-NOT_KEPT = f"Intervals need {FEWEST_SAMPLES} samples or more that were kept. {HOW}"
+NOT_KEPT = (
+    f"Intervals need {FEWEST_SAMPLES} samples or more that were kept. "
+    "Set Samples to 16, tick Keep the samples as a layer, and press Restore."
+)
 NO_LABELS = "Add a Labels layer that marks the regions (third button above the layer list)."
 
 
