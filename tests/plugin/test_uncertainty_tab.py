@@ -322,6 +322,20 @@ def test_labels_are_offered_under_their_present_names(desk: SmallDesk, tab: Unce
     assert [combo.itemText(row) for row in range(combo.count())] == ["renamed"]
 
 
+def test_layers_may_come_and_go_after_the_tab_is_gone(
+    desk: SmallDesk, viewer: Any, source: Any, restored: Restoration, qtbot: Any
+) -> None:
+    gone = UncertaintyTab(desk)
+    desk.place(restored, source)
+    gone.probability.show_probability(120.0)
+    desk._viewer = None
+    with qtbot.waitSignal(gone.destroyed):
+        gone.deleteLater()
+    viewer.add_labels(labels(), name="later").name = "much later"
+    viewer.layers.remove("much later")
+    assert "cells probability" not in viewer.layers
+
+
 # ---- dtype ---------------------------------------------------------------------------------------
 
 

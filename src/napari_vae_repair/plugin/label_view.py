@@ -70,6 +70,5 @@ class LabelView(QTableWidget):
         self.resizeColumnsToContents()
         self.setVisible(True)
         rows = len(table.rows)
-        self.summary = f"{rows} rows" + (
-            f"; the first {MOST_ROWS} are shown, the CSV has all" if rows > MOST_ROWS else ""
-        )
+        more = f"; the first {MOST_ROWS} are shown, the CSV has all" if rows > MOST_ROWS else ""
+        self.summary = f"{rows} row{'' if rows == 1 else 's'}{more}"
