@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
 from napari_vae_repair.errors import VaeRepairError
@@ -88,7 +89,8 @@ class Preview:
     def close(self) -> None:
         """Stop for ever: the widget is gone."""
         self.on = False
-        self._timer.stop()
+        if isalive(self._timer):  # type: ignore[no-untyped-call]  # Qt may have deleted it before
+            self._timer.stop()
         self._runner.close()
 
     def remove(self) -> None:
