@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from psygnal import Signal
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
@@ -59,7 +60,14 @@ class Preview:
     desk : Desk
     tell : callable
         Takes a sentence on the last preview, or on why there is none.
+
+    Attributes
+    ----------
+    placed : Signal
+        Emitted with each `Previewed` that is in the viewer now.
     """
+
+    placed = Signal(object)
 
     def __init__(self, desk: Desk, tell: Callable[[str], None]) -> None:
         self.on = False
@@ -134,6 +142,7 @@ class Preview:
             place_preview(viewer, previewed)
             viewer.layers.selection.active = active
             self._tell(_sentence(previewed))
+            self.placed.emit(previewed)
         self._go_on()
 
     def _failed(self, error: Exception | None) -> None:

@@ -11,14 +11,14 @@ from napari_vae_repair.plugin.layers import METADATA_KEY, our_facts
 ROLE = "before"
 LINKED = ("contrast_limits", "gamma")
 NEAR_PX = 8  # canvas pixels from the line at which it can be grabbed
-LINE_PX, LINE_COLOUR = 2, "orange"
 
 
 class SplitView:
     """Before and after in one canvas.
 
     A layer "NAME before" shows the left part of the source, a view of its pixels, over the restored layer; their
-    contrast limits are linked.
+    contrast limits are linked. Its edge is the line: napari's bounding box, which would draw one, ends the process
+    when its layer is removed under Mesa's software renderer (napari 0.9.2), as do Shapes layers.
 
     Parameters
     ----------
@@ -81,8 +81,6 @@ class SplitView:
             axis_labels=source.axis_labels,
         )
         self._viewer.layers.selection.active = active
-        box = self._before.bounding_box
-        box.visible, box.points, box.line_thickness, box.line_color = True, False, LINE_PX, LINE_COLOUR
         self._linked = [source, restored, self._before]
         link_layers(self._linked, LINKED)
         self._viewer.mouse_move_callbacks.append(self._hover)

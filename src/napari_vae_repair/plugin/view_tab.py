@@ -49,8 +49,9 @@ class ViewTab(QWidget):
         self._offer()
         viewer.bind_key(FLIP_KEY, self._flip_key, overwrite=True)
         camera = camera_of(viewer)
-        for event in (camera.events.center, camera.events.zoom, viewer.dims.events.current_step):
-            event.connect(self.preview.request)
+        for event in (camera.events.center, camera.events.zoom):
+            event.connect(self._moved)
+        viewer.dims.events.current_step.connect(self.preview.request)
 
     def _preview_box(self) -> QGroupBox:
         box = QGroupBox("Preview")
@@ -92,6 +93,11 @@ class ViewTab(QWidget):
 
     def _offer(self, _: Any = None) -> None:
         self.where.offer(self._desk.layers("shapes"))
+
+    def _moved(self, _: Any) -> None:
+        """Another part is in view; a rectangle stays what it is."""
+        if self.preview.region_layer is None:
+            self.preview.request()
 
     def _say(self, sentence: str) -> None:
         self.said.setText(sentence)
