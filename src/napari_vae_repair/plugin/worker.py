@@ -8,7 +8,9 @@ superqt; none leaves `guarded`.
 from __future__ import annotations
 
 import gc
+import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Generator
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SECONDS_BETWEEN_UPDATES = 0.05
+WORKER_NICENESS = 10
 
 
 class RestorationFailed(VaeRepairError):
@@ -61,6 +64,7 @@ def guarded(steps: Steps[T], stop: Event) -> Generator[Update, None, T | None]:
     failure: VaeRepairError | None = None
     result: T | None = None
     try:
+        give_way()
         result = yield from steps(stop)
     except Cancelled:
         pass
@@ -72,6 +76,15 @@ def guarded(steps: Steps[T], stop: Event) -> Generator[Update, None, T | None]:
     if failure is not None:
         raise failure
     return None if stop.is_set() else result
+
+
+def give_way() -> None:
+    """Let the viewer's thread go first where cores are short; threads that PyTorch starts from here do so too.
+
+    On Linux alone a priority is a thread's own.
+    """
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), WORKER_NICENESS)
 
 
 def restoration_steps(snapshot: Snapshot, settings: Settings, finish: Event) -> Steps[Restoration]:
