@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter, rank_filter
 
-from napari_vae_repair.errors import InputError
+from napari_vae_repair.errors import Cancelled, InputError
 from napari_vae_repair.image.axes import Layout
 from napari_vae_repair.image.measured import fill_damage
 from napari_vae_repair.noise.estimate import estimate_noise
@@ -18,7 +20,7 @@ from napari_vae_repair.preparation import as_image, colour_planes, mask_planes
 from napari_vae_repair.vae.device import Device, choose_device
 from napari_vae_repair.vae.inspection import damage_probability
 from napari_vae_repair.vae.inspector import DamageBranch
-from napari_vae_repair.vae.predict import on_device
+from napari_vae_repair.vae.predict import on_device, stopping_between_layers
 from napari_vae_repair.vae.starter import load_starter
 
 OUTSTANDING = 6.0  # standard deviations of the noise by which a hot or dead pixel leaves its neighbours behind
@@ -31,7 +33,12 @@ _RING, _WIDE_RING = (np.pad([[False]], reach, constant_values=True) for reach in
 
 
 def find_damage(
-    image: Any, *, axes: str | None = None, threshold: float | None = None, device: str = "auto"
+    image: Any,
+    *,
+    axes: str | None = None,
+    threshold: float | None = None,
+    device: str = "auto",
+    should_stop: Callable[[], bool] | None = None,
 ) -> NDArray[np.bool_]:
     """Propose hot, dead and saturated pixels, damaged rows and columns, scratches, lint, dust and stains as a mask.
 
@@ -48,6 +55,8 @@ def find_damage(
         one of 2000 pixels of undamaged images. Single pixels, rows and saturation do not depend on it.
     device : str
         As `Settings.device`.
+    should_stop : callable, optional
+        Polled all the time; True ends it with `Cancelled`.
 
     Returns
     -------
@@ -60,6 +69,8 @@ def find_damage(
         The image or threshold cannot be used.
     DeviceError, DeviceMemoryError
         The device is absent, or its memory exhausted.
+    Cancelled
+        `should_stop` said so.
     """
     if threshold is not None and not 0 < threshold <= 1:
         raise InputError(
@@ -77,22 +88,39 @@ def find_damage(
     branch = on_device(starter.inspector.damage, where)
     least = starter.damage_threshold if threshold is None else threshold
     for index, colours in enumerate(planes):
-        lost[index] |= _of_plane(colours, lost[index], branch, least, where)
+        lost[index] |= _of_plane(colours, lost[index], branch, least, where, should_stop or _never)
     masked = Layout(chosen.axes.replace("S", ""), chosen.damaged.shape)
     return masked.from_planes(lost[:, None])
 
 
 def _of_plane(
-    colours: NDArray[np.float32], lost: NDArray[np.bool_], branch: DamageBranch, least: float, device: Device
+    colours: NDArray[np.float32],
+    lost: NDArray[np.bool_],
+    branch: DamageBranch,
+    least: float,
+    device: Device,
+    should_stop: Callable[[], bool],
 ) -> NDArray[np.bool_]:
     """Damage of ``(C, Y, X)``, whose lost pixels were filled."""
-    found = damage_probability(branch, colours.mean(axis=0), device) >= least
+    with stopping_between_layers(branch, should_stop):
+        found = damage_probability(branch, colours.mean(axis=0), device) >= least
     nothing = np.zeros((1, *found.shape), dtype=bool)
     for plane in colours:
         noise = estimate_noise(plane[None, None], nothing)
-        found |= outstanding_pixels(plane, noise) | saturated_pixels(plane, lost)
-        found |= damaged_rows(plane, noise) | damaged_rows(plane.T, noise).T
+        for rule in (
+            partial(outstanding_pixels, plane, noise),
+            partial(saturated_pixels, plane, lost),
+            partial(damaged_rows, plane, noise),
+            partial(damaged_columns, plane, noise),
+        ):
+            if should_stop():
+                raise Cancelled("find damage")
+            found |= rule()
     return found
+
+
+def _never() -> bool:
+    return False
 
 
 def outstanding_pixels(plane: NDArray[np.float32], noise: NoiseModel) -> NDArray[np.bool_]:
@@ -126,3 +154,8 @@ def damaged_rows(plane: NDArray[np.float32], noise: NoiseModel) -> NDArray[np.bo
     side = np.maximum((deviation > 0).mean(axis=1), (deviation < 0).mean(axis=1))
     bad = (np.abs(offset) > max(STRIPE * usual, std)) & (side > ONE_SIDED)
     return np.broadcast_to(bad[:, None], plane.shape)
+
+
+def damaged_columns(plane: NDArray[np.float32], noise: NoiseModel) -> NDArray[np.bool_]:
+    """The same for columns."""
+    return damaged_rows(plane.T, noise).T

@@ -194,6 +194,7 @@ def refine(
         seed=settings.seed,
         device=device,
         should_finish=should_finish,
+        should_stop=should_stop,
     )
     while True:
         try:

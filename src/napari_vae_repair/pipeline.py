@@ -48,6 +48,8 @@ from napari_vae_repair.vae.train import Prepared
 
 __all__ = ["Progress", "encode", "restore", "restore_steps"]
 
+_ONE_PASS = {"adapt_seconds": 0.0, "adapt_steps": None, "adapt_stop": None, "samples": 0, "keep_samples": False}
+
 
 def restore(
     image: Any,
@@ -278,7 +280,7 @@ class _Run:
     ) -> Generator[Progress, None, tuple[Model, Posterior | None]]:
         """The model adapted to the planes, and what came of them where it stayed as it was; its result comes first."""
         first = yield from self.asked(model, "first", 0, should_stop)
-        yield Progress("first", 1, 1, result=self.result(model, first, 0))
+        yield Progress("first", 1, 1, result=self.result(model, first, 0, self.settings.model_copy(update=_ONE_PASS)))
         refined, note = yield from refine(
             model, self.shown, self.damaged, self.settings, self.device, should_stop, should_finish
         )
@@ -298,8 +300,8 @@ class _Run:
         self.clock.stop("restore")
         return posterior
 
-    def result(self, model: Model, posterior: Posterior, samples: int) -> Restoration:
-        """Led back and measured."""
+    def result(self, model: Model, posterior: Posterior, samples: int, settings: Settings | None = None) -> Restoration:
+        """Led back and measured; the settings are those that give it again, None = all."""
         result = Result(self.layout, self.shown.chains, self.shown.prepared, self.damaged, posterior)
         result.keep_means(self.shown.stabilised)
         compared = None if self.reference is None else against_reference(self.reference, result)
@@ -316,7 +318,7 @@ class _Run:
             noise_led_back=in_source is not None,
             samples=samples,
         )
-        return result.restoration(report, model, self.settings)
+        return result.restoration(report, model, settings or self.settings)
 
 
 def _never() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -97,6 +98,29 @@ def test_every_kind_of_image_layer(
     assert restored.axis_labels == viewer.layers["layer"].axis_labels
 
 
+@pytest.mark.parametrize("rgb", [False, True], ids=["grey", "rgb"])
+def test_multiscale_in_multiscale_out(
+    viewer: Any, docked: Any, noisy: Noisy, finish: Finish, qtbot: Any, rgb: bool
+) -> None:
+    whole = np.moveaxis(noisy(3, 48, 64), 0, -1).astype(np.uint8) if rgb else noisy(48, 64, dtype="uint8")
+    viewer.add_image([whole, whole[::2, ::2], whole[::4, ::4]], name="pyramid", multiscale=True, rgb=rgb)
+    for _ in range(2):  # the second takes the place of the first
+        docked.start()
+        result = finish(docked)
+        restored = viewer.layers["pyramid restored"]
+        assert restored.multiscale
+        assert [level.shape for level in restored.data] == [whole.shape, whole[::2, ::2].shape, whole[::4, ::4].shape]
+        np.testing.assert_array_equal(restored.data[0], result.restored)
+        halved = result.restored.reshape(24, 2, 32, 2, -1).mean(axis=(1, 3)).reshape(whole[::2, ::2].shape)
+        np.testing.assert_allclose(restored.data[1], halved, rtol=1e-4, atol=1e-3)
+    assert len(viewer.layers) == 4
+    docked.uncertainty.cast_button.click()
+    qtbot.waitUntil(lambda: "pyramid restored uint8" in viewer.layers, timeout=30_000)
+    cast = viewer.layers["pyramid restored uint8"]
+    assert cast.multiscale
+    assert cast.data[2].dtype == np.uint8
+
+
 def test_current_plane_only(viewer: Any, docked: Any, noisy: Noisy, finish: Finish) -> None:
     stack = noisy(4, 24, 32)
     viewer.add_image(stack, name="stack", scale=(2, 0.5, 0.5))
@@ -179,6 +203,29 @@ def test_the_starters_result_comes_first_and_stays_when_adapting_is_cancelled(
     assert not docked.finish_button.enabled
 
 
+def test_cancelling_a_second_run_brings_the_first_result_back(
+    viewer: Any, docked: Any, noisy: Noisy, finish: Finish, qtbot: Any
+) -> None:
+    viewer.add_image(noisy(64, 64), name="image")
+    docked.show_settings(make_settings(samples=3, keep_samples=True))
+    docked.start()
+    first = finish(docked)
+    before = {layer.name: layer.data for layer in viewer.layers}
+    docked.show_settings(make_settings(adapt_seconds=600, chain="float32, normalise(low=5)"))
+    docked.start()
+    qtbot.waitUntil(lambda: docked.finish_button.enabled, timeout=60_000)
+    assert "image samples" not in viewer.layers
+    docked.cancel()
+    assert finish(docked) is None
+    assert {layer.name for layer in viewer.layers} == set(before)
+    for layer in viewer.layers:
+        np.testing.assert_array_equal(layer.data, before[layer.name])
+    assert docked.restoration is first
+    assert "earlier result is back" in docked.status.value
+    assert docked.take_settings(viewer.layers["image restored"])
+    assert docked.current_settings() == first.settings
+
+
 def test_finish_ends_adapting_and_copies_a_call_that_does_it_again(
     viewer: Any, docked: Any, noisy: Noisy, finish: Finish, qtbot: Any
 ) -> None:
@@ -199,18 +246,25 @@ def test_finish_ends_adapting_and_copies_a_call_that_does_it_again(
 
 def test_layers_wait_their_turn(viewer: Any, docked: Any, noisy: Noisy, finish: Finish, qtbot: Any) -> None:
     first, second, third = (viewer.add_image(noisy(24, 32), name=name) for name in "abc")
-    docked.layer.value = first
+    marks = np.zeros((2, 24, 32), int)
+    marks[0, :6], marks[1, :, :8] = 1, 1
+    masks = [viewer.add_labels(mask, name=name) for name, mask in zip(("ma", "mb"), marks, strict=True)]
+    docked.layer.value, docked.mask_layer.value = first, masks[0]
     docked.start()
+    docked.mask_layer.value = masks[1]
     assert not docked.restore_button.enabled  # it is under way already
     for layer in (second, third):
         docked.layer.value = layer
         assert docked.restore_button.text == "Queue"
         docked.restore_button.changed.emit(True)
         assert not docked.restore_button.enabled
+    docked.mask_layer.value, docked.samples.value = masks[0], 7
     viewer.layers.remove(third)
     qtbot.waitUntil(lambda: "b restored" in viewer.layers and not docked.running, timeout=60_000)
     assert "a restored" in viewer.layers
     assert "c restored" not in viewer.layers
+    np.testing.assert_array_equal(docked.restoration.damaged, marks[1] > 0)  # its own mask, not the one shown now
+    assert docked.samples.value == 7
     assert docked.restore_button.text == "Restore"
 
 
@@ -244,7 +298,7 @@ def test_a_layer_deleted_meanwhile_still_gets_its_results(
     assert "image restored" in viewer.layers
 
 
-@pytest.mark.parametrize("what", ["viewer", "dock"])
+@pytest.mark.parametrize("what", ["viewer", "dock", "dock's button"])
 def test_closing_while_it_runs_stops_it(
     viewer: Any, docked: Any, noisy: Noisy, qtbot: Any, endless: Settings, what: str
 ) -> None:
@@ -252,13 +306,37 @@ def test_closing_while_it_runs_stops_it(
     worker = train(docked, qtbot, endless)
     if what == "viewer":
         viewer.close()
-    else:
+    elif what == "dock":
         viewer.window.remove_dock_widget(docked.native)
         docked.native.deleteLater()
+    else:
+        docked.native.parent().destroyOnClose()
     qtbot.waitUntil(lambda: not worker.is_running, timeout=5000)
     qtbot.wait(50)
-    if what == "dock":
+    if what != "viewer":
         assert [layer.name for layer in viewer.layers] == ["image"]
+
+
+def test_closing_the_dock_ends_preview_and_split_and_frees_the_widget(
+    viewer: Any, noisy: Noisy, finish: Finish, qtbot: Any
+) -> None:
+    widget = viewer.window.add_plugin_dock_widget("napari-vae-repair", "VAE Repair")[1]
+    widget.show_settings(Settings())
+    viewer.add_image(noisy(40, 48), name="image")
+    widget.start()
+    finish(widget)
+    callbacks = len(viewer.mouse_move_callbacks), len(viewer.mouse_drag_callbacks)
+    widget.view.splits.setChecked(True)
+    widget.view.live.setChecked(True)
+    qtbot.waitUntil(lambda: "image preview" in viewer.layers, timeout=30_000)
+    widget.native.parent().destroyOnClose()
+    assert [layer.name for layer in viewer.layers] == ["image", "image residual", "image restored"]
+    assert (len(viewer.mouse_move_callbacks), len(viewer.mouse_drag_callbacks)) == callbacks
+    gone = weakref.ref(widget)
+    del widget
+    qtbot.wait(100)
+    gc.collect()
+    assert gone() is None
 
 
 def test_two_widgets_work_side_by_side(viewer: Any, docked: Any, noisy: Noisy, finish: Finish, tiny: Settings) -> None:
@@ -399,7 +477,7 @@ def test_memory_stays_flat_over_ten_restores_and_ten_cancels(
         gc.collect()
         return psutil.Process().memory_info().rss / 1e6
 
-    viewer.add_image(noisy(256, 256), name="image")
+    viewer.add_image(noisy(512, 512), name="image")
     docked.show_settings(Settings())
     after = []
     for _ in range(10):
@@ -415,6 +493,6 @@ def test_memory_stays_flat_over_ten_restores_and_ten_cancels(
         assert finish(docked) is None
         after.append(megabytes())
     assert state(viewer) == before
-    # results of one run are 3 MB; what PyTorch keeps for itself is there after the first few
-    assert max(after[5:10]) - max(after[2:5]) < 20
-    assert max(after[15:]) - max(after[11:15]) < 20
+    # what one run makes is 8 MB and more, and with the weights and moments of adapting 50 more
+    assert min(after[6:10]) - min(after[1:4]) < 60, after
+    assert min(after[16:]) - min(after[10:13]) < 60, after

@@ -44,8 +44,8 @@ class ChainEditor(Container[Widget]):
         self.rows: list[Row] = []
         self._forms: dict[str, Container[ValueWidget[Any]]] = {}
         self._filling = False
-        self.up = PushButton(text="▲", tooltip="Do the selected step earlier.")
-        self.down = PushButton(text="▼", tooltip="Do the selected step later.")
+        self.up = PushButton(text="▲", tooltip="API: chain. Do the selected step earlier.")
+        self.down = PushButton(text="▼", tooltip="API: chain. Do the selected step later.")
         self.up.changed.connect(lambda: self.move_selected(-1))
         self.down.changed.connect(lambda: self.move_selected(1))
         self._meaning = Label(value="")

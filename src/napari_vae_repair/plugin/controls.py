@@ -44,6 +44,7 @@ class Controls:
             self.model_file,
             self.epochs,
             self.adapt,
+            self.adapt_steps,
             self.samples,
             self.keep_samples,
             self.seed,
@@ -62,7 +63,8 @@ class Controls:
         self.edit_chain.changed.connect(self._show_what_applies)
         self.chain.edited.connect(self._chain_edited)
         self.model_from.changed.connect(self._model_chosen)
-        self.samples.changed.connect(self._show_what_applies)
+        for count in (self.samples, self.adapt_steps):
+            count.changed.connect(self._show_what_applies)
         self.epochs.changed.connect(self._show_estimate)
 
     def _build_layer(self, images: Choices, masks: Choices) -> None:
@@ -107,6 +109,14 @@ class Controls:
             min=0,
             max=3600,
             tooltip="API: adapt_seconds. Trains the starter on on this layer first; kept only if it helps.",
+        )
+        self.adapt_steps = SpinBox(
+            name="adapt_steps",
+            label="Adapt (steps)",
+            value=0,
+            min=0,
+            max=10**6,
+            tooltip="API: adapt_steps. The same as a count, which gives the same pixels again; 0 = by the seconds.",
         )
         self.samples = SpinBox(
             name="samples",
@@ -184,7 +194,7 @@ class Controls:
             When a model file is to be loaded and none is chosen.
         """
         custom, from_file = self.preset.value == CUSTOM, self.model_from.value == FROM_FILE
-        chosen = self.model_file.value
+        chosen, trained, steps = self.model_file.value, self.model_from.value == TRAINED, self.adapt_steps.value or None
         if from_file and not (isinstance(chosen, Path) and chosen.name):
             raise SettingsError(
                 "No model file is chosen.",
@@ -197,8 +207,9 @@ class Controls:
             chain=self.chain.chain if custom else None,
             model=str(chosen) if from_file else STARTER if self.model_from.value == READY else SCRATCH,
             epochs=self.epochs.value,
-            adapt_seconds=0 if self.model_from.value == TRAINED else self.adapt.value,
-            adapt_steps=None if self.model_from.value == TRAINED else base.adapt_steps,
+            adapt_seconds=0 if trained else self.adapt.value,
+            adapt_steps=None if trained else steps,
+            adapt_stop=None if trained or steps != base.adapt_steps else base.adapt_stop,
             samples=self.samples.value,
             keep_samples=self.keep_samples.value and self.samples.value > 0,
             device=self.device.value,
@@ -215,6 +226,7 @@ class Controls:
         self.model_from.value = kinds.get(settings.model, FROM_FILE)
         self.model_file.value = None if settings.model in kinds else Path(settings.model)
         self.epochs.value, self.adapt.value = settings.epochs, round(settings.adapt_seconds)
+        self.adapt_steps.value = settings.adapt_steps or 0
         usual = 0 if settings.model == STARTER else DEFAULT_SAMPLES
         self.samples.value = usual if settings.samples is None else settings.samples
         self.keep_samples.value = settings.keep_samples
@@ -258,7 +270,9 @@ class Controls:
         from_file, trained = self.model_from.value == FROM_FILE, self.model_from.value == TRAINED
         self.model_file.visible = from_file
         self.epochs.visible = self.estimate.visible = trained
-        self.adapt.visible = not trained
+        # seconds, or steps where a layer or a preset brought some
+        self.adapt.visible = not trained and not self.adapt_steps.value
+        self.adapt_steps.visible = not trained and self.adapt_steps.value > 0
         self.keep_samples.enabled = self.samples.value > 0
         # a saved model of one image brings its own steps
         self.preset.visible = self.edit_chain.visible = not from_file

@@ -113,6 +113,12 @@ def python_of(chosen: Chosen) -> str:
 
 def command_of(chosen: Chosen) -> str:
     """The command for the layer's file, a stack as a whole; a layer without one, and a mask, get a name to replace."""
+    if chosen.plane_at is not None:
+        raise InputError(
+            "Current plane only is ticked.",
+            "The command restores whole files.",
+            "Untick it, or copy the call as Python.",
+        )
     path = chosen.layer.source.path
     given = INPUT if path is None else str(path)
     to = OUTPUT if path is None else str(Path(path).with_name(f"{Path(path).stem}.{OUTPUT}"))

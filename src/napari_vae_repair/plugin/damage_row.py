@@ -102,6 +102,7 @@ class DamageRow(Container[Widget]):
         name, shape = f"{layer.name} damage", (layer.data[0] if layer.multiscale else layer.data).shape[: layer.ndim]
         for there in viewer.layers:
             if there.name == name and type_of(there) == "labels" and there.data.shape == shape and not there.data.any():
+                self._use(there)
                 return there
         space = {
             key: getattr(layer, key)
@@ -139,7 +140,7 @@ def finding_steps(chosen: Chosen) -> Steps[Mask]:
             if stop.is_set():
                 break
             yield Update(done / len(places), f"Finding damage: plane {done + 1} of {len(places)}")
-            found[place] = find_damage(pixels[place], axes=inner, device=device)
+            found[place] = find_damage(pixels[place], axes=inner, device=device, should_stop=stop.is_set)
         found = np.moveaxis(found, range(len(stack)), order)
         return found
 

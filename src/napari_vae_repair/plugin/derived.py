@@ -84,16 +84,17 @@ def cast_like_source(restored: Any, dtype: str | None = None) -> tuple[LayerData
             "There is something to cast where the two differ.",
             "Use the restored layer as it is.",
         )
-    values, meta, kind = restored.as_layer_data_tuple()
-    cast = to_dtype(np.asarray(values), target)
-    clipped = count_clipped(np.asarray(values), cast.dtype)
+    _, meta, kind = restored.as_layer_data_tuple()
+    levels = [np.asarray(level) for level in (restored.data if restored.multiscale else [restored.data])]
+    cast = [to_dtype(level, target) for level in levels]
+    clipped = count_clipped(levels[0], cast[0].dtype)
     facts = {key: value for key, value in facts.items() if key != "layer_name"} | {"role": "cast", "clipped": clipped}
     meta = meta | {
         "name": f"{facts['source']} restored {target}",
         "metadata": {METADATA_KEY: facts},
         "visible": True,
     }
-    return (cast, meta, kind), clipped
+    return (cast if restored.multiscale else cast[0], meta, kind), clipped
 
 
 def count_clipped(values: NDArray[np.generic], dtype: np.dtype[Any]) -> int:

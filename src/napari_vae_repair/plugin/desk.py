@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from threading import Event
@@ -45,10 +46,13 @@ class Placed:
     restoration : Restoration
     source : Snapshot
         Of the layer that was restored, without its pixels: names and places for layers that are derived from it.
+    layer : weakref.ref or None
+        That layer, under whatever name it has now.
     """
 
     restoration: Restoration
     source: Snapshot
+    layer: weakref.ref[Any] | None = None
 
 
 class Desk(Protocol):

@@ -22,6 +22,7 @@ __all__ = [
     "LayerData",
     "Snapshot",
     "add_results",
+    "layers_of_ours",
     "our_facts",
     "our_layer",
     "percentile_limits",
@@ -48,7 +49,7 @@ def result_layers(restoration: Restoration, source: Snapshot, source_crc32: int 
 
     All but the restored one start hidden, so that its eye button compares it with the source. Its metadata hold, under
     `FILLED_KEY`, where pixels were damaged and filled, if any were; a Labels layer outlines the same pixels. Samples
-    have a leading axis "sample" to scrub.
+    have a leading axis "sample" to scrub. Of a multiscale layer all but samples and labels are multiscale, too.
     """
     report, colour = restoration.report, restoration.axes.endswith("S")
     own_limits = source.look.get("contrast_limits")
@@ -83,8 +84,21 @@ def result_layers(restoration: Restoration, source: Snapshot, source_crc32: int 
             },
             kind,
         )
-        for role, data, meta, kind in results
+        for role, data, meta, kind in (_in_levels(result, source.levels, colour) for result in results)
     ]
+
+
+def _in_levels(
+    result: tuple[str, Any, dict[str, Any], str], levels: tuple[tuple[int, ...], ...], colour: bool
+) -> tuple[str, Any, dict[str, Any], str]:
+    """A result of a multiscale layer with the layer's own lower levels."""
+    role, data, meta, kind = result
+    if not levels or kind != "image" or role == "samples":
+        return result
+    from napari_vae_repair.image.pyramid import pyramid
+
+    shapes = [(*shape, data.shape[-1]) if colour else shape for shape in levels]
+    return role, pyramid(data, shapes), meta | {"multiscale": True}, kind
 
 
 def _below_axis(space: dict[str, Any], label: str, ndim: int) -> dict[str, Any]:
@@ -184,14 +198,27 @@ def place_layer(viewer: Any, result: LayerData) -> Any:
 
 
 def _takes(layer: Any, data: Any, meta: dict[str, Any]) -> bool:
-    ndim = data.ndim - bool(meta.get("rgb"))
-    return bool(getattr(layer, "rgb", None) == meta.get("rgb") and layer.ndim == ndim)
+    levels = bool(meta.get("multiscale"))
+    ndim = (data[0] if levels else data).ndim - bool(meta.get("rgb"))
+    same_kind = getattr(layer, "rgb", None) == meta.get("rgb") and getattr(layer, "multiscale", False) == levels
+    return bool(same_kind and layer.ndim == ndim)
 
 
 def our_facts(layer: Any) -> dict[str, Any] | None:
     """The provenance that marks a layer as a result of ours; None for any other layer."""
     facts = layer.metadata.get(METADATA_KEY)
     return facts if isinstance(facts, dict) and "role" in facts else None
+
+
+def layers_of_ours(viewer: Any, source: str) -> list[LayerData]:
+    """What our results of a source hold now, for `add_results` to put back; not those that the user renamed."""
+    found = []
+    for layer in viewer.layers:
+        ours = our_facts(layer)
+        if ours and ours.get("layer_name") == layer.name and ours["source"] == source and ours["role"] in OUR_ROLES:
+            data, meta, kind = layer.as_layer_data_tuple()
+            found.append((data, meta | {"metadata": dict(meta["metadata"])}, kind))  # napari keeps and refills its own
+    return found
 
 
 def our_layer(viewer: Any, source: str, role: str) -> Any:

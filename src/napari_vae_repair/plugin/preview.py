@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from threading import Event
@@ -15,8 +16,8 @@ from qtpy.QtCore import QTimer
 from napari_vae_repair.errors import VaeRepairError
 from napari_vae_repair.plugin.desk import Desk, Steps
 from napari_vae_repair.plugin.forecast import Update
-from napari_vae_repair.plugin.layers import METADATA_KEY, our_facts, our_layer, percentile_limits, place_layer
-from napari_vae_repair.plugin.region import Region, cropped, moved, shapes_rectangle, visible_region
+from napari_vae_repair.plugin.layers import METADATA_KEY, our_layer, percentile_limits, place_layer
+from napari_vae_repair.plugin.region import Region, cut, moved, shapes_rectangle, visible_region
 from napari_vae_repair.plugin.runner import Runner
 from napari_vae_repair.plugin.snapshot import Snapshot
 from napari_vae_repair.plugin.worker import import_pipeline
@@ -74,6 +75,8 @@ class Preview:
         self.region_layer: Any = None
         self._desk, self._tell = desk, tell
         self._runner, self._again = Runner(), False
+        self._layer: weakref.ref[Any] | None = None
+        self._source = ""
         self._timer = QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(PATIENCE_MS)
@@ -94,6 +97,12 @@ class Preview:
         if self.on:
             self._timer.start()
 
+    def pause(self) -> None:
+        """Something else begins: stop what runs; `request` goes on."""
+        self._timer.stop()
+        self._again = False
+        self._runner.cancel()
+
     def close(self) -> None:
         """Stop for ever: the widget is gone."""
         self.on = False
@@ -102,11 +111,11 @@ class Preview:
         self._runner.close()
 
     def remove(self) -> None:
-        """Take the preview's layers out of the viewer."""
-        viewer = self._desk.viewer()
-        for layer in [] if viewer is None else list(viewer.layers):
-            if (our_facts(layer) or {}).get("role") == ROLE:
-                viewer.layers.remove(layer)
+        """Take the preview's layer out of the viewer, unless the user renamed it to keep it."""
+        viewer, layer = self._desk.viewer(), None if self._layer is None else self._layer()
+        if viewer is not None and layer is not None and our_layer(viewer, self._source, ROLE) is layer:
+            viewer.layers.remove(layer)
+        self._layer = None
 
     def _begin(self) -> None:
         if not self.on or self._desk.viewer() is None:
@@ -139,7 +148,9 @@ class Preview:
         viewer = self._desk.viewer()
         if self.on and viewer is not None:
             active = viewer.layers.selection.active
-            place_preview(viewer, previewed)
+            if self._layer is not None and self._source != previewed.source.name:
+                self.remove()
+            self._layer, self._source = weakref.ref(place_preview(viewer, previewed)), previewed.source.name
             viewer.layers.selection.active = active
             self._tell(_sentence(previewed))
             self.placed.emit(previewed)
@@ -174,7 +185,7 @@ def preview_steps(plane: Snapshot, region: Region, settings: Settings) -> Steps[
     def steps(stop: Event) -> Generator[Update, None, Previewed]:
         began, source = time.perf_counter(), given.pop()
         restore_steps, _ = import_pipeline()
-        image = cropped(source.read(stop.is_set), region)
+        image = cut(source, region).read(stop.is_set)
         run = restore_steps(image, settings.model_copy(update=quick), should_stop=stop.is_set)
         while True:
             try:
@@ -187,12 +198,8 @@ def preview_steps(plane: Snapshot, region: Region, settings: Settings) -> Steps[
 
 
 def place_preview(viewer: Any, previewed: Previewed) -> Any:
-    """The layer "NAME preview", added or changed; one of another layer, or of another kind, goes."""
+    """The layer "NAME preview", added or changed."""
     restoration, source = previewed.restoration, previewed.source
-    for layer in list(viewer.layers):
-        facts = our_facts(layer) or {}
-        if facts.get("role") == ROLE and layer is not our_layer(viewer, source.name, ROLE):
-            viewer.layers.remove(layer)
     limits = source.look.get("contrast_limits")
     if limits is None or not restoration.report.in_source_units:
         limits = percentile_limits(restoration.restored)

@@ -13,6 +13,7 @@ from napari_vae_repair.errors import InputError
 from napari_vae_repair.image.axes import axes_letters
 from napari_vae_repair.image.record import Image
 from napari_vae_repair.plugin.damage_mask import type_of
+from napari_vae_repair.plugin.snapshot import Snapshot, in_memory
 
 Region = tuple[slice, slice]
 
@@ -108,6 +109,16 @@ def cropped(image: Image, region: Region) -> Image:
     """The region of an image of one plane."""
     mask = None if image.mask is None else image.mask[region]
     return replace(image, pixels=image.pixels[region], mask=mask)
+
+
+def cut(plane: Snapshot, region: Region) -> Snapshot:
+    """The region of a snapshot of one plane; of a lazy array no more than that is read."""
+    mask = None if plane.mask is None else plane.mask[region]
+    if in_memory(plane.data):
+        return replace(plane, data=plane.data[region], mask=mask)
+    parts = iter(region)
+    index = tuple(next(parts) if isinstance(item, slice) else item for item in plane.index)
+    return replace(plane, index=index, mask=mask)
 
 
 def moved(space: dict[str, Any], region: Region) -> dict[str, Any]:

@@ -79,6 +79,7 @@ class Runner:
         }
         self.started.emit(doing or "")
         self._worker, self._stop = start_worker(steps, connect, doing)
+        weakref.finalize(self, self._stop.set)  # nobody would be left to cancel it
         return self._worker
 
     def cancel(self) -> None:

@@ -44,6 +44,8 @@ class Snapshot:
         ``colormap``, ``gamma``, ``blending`` and ``contrast_limits`` of the layer.
     dtype : str
         Of the layer's values, such as "uint16"; kept without the pixels.
+    levels : tuple of tuple of int
+        Shapes of the lower levels of a multiscale layer, of what is restored, without ``S``.
     """
 
     data: Any
@@ -55,6 +57,7 @@ class Snapshot:
     space: dict[str, Any] = field(default_factory=dict)
     look: dict[str, Any] = field(default_factory=dict)
     dtype: str = ""
+    levels: tuple[tuple[int, ...], ...] = ()
 
     def read(self, should_stop: Callable[[], bool] = lambda: False) -> Image:
         """The image with its pixels in memory; dask and files are read here, plane by plane.
@@ -71,7 +74,7 @@ class Snapshot:
 
     def pixels(self, should_stop: Callable[[], bool] = lambda: False) -> NDArray[np.generic]:
         """The values in memory, unchecked; `Cancelled` when `should_stop` turns true between two planes."""
-        if _in_memory(self.data):
+        if in_memory(self.data):
             return np.asarray(self.data)
         return _read_planes(self.data[self.index], self.axes, should_stop)
 
@@ -110,7 +113,7 @@ def take_snapshot(layer: Any, *, mask_layer: Any = None, plane_at: Sequence[floa
     data = layer.data[0] if layer.multiscale else layer.data
     index, axes = chosen_part(layer, plane_at)
     kept = [d for d, item in enumerate(index) if isinstance(item, slice)]
-    if _in_memory(data):
+    if in_memory(data):
         data = np.array(data[index])  # the user may write into the layer's array while the worker reads
     return Snapshot(
         data=data,
@@ -129,6 +132,7 @@ def take_snapshot(layer: Any, *, mask_layer: Any = None, plane_at: Sequence[floa
             "contrast_limits": [float(limit) for limit in layer.contrast_limits],
         },
         dtype=str(data.dtype),
+        levels=tuple(tuple(int(level.shape[d]) for d in kept) for level in layer.data[1:]) if layer.multiscale else (),
     )
 
 
@@ -148,7 +152,8 @@ def fingerprint(pixels: NDArray[np.generic]) -> int:
     return zlib.crc32(np.ascontiguousarray(pixels).view(np.uint8).data)
 
 
-def _in_memory(data: Any) -> bool:
+def in_memory(data: Any) -> bool:
+    """Whether reading the values costs nothing; not so for dask, zarr and memory maps."""
     return isinstance(data, np.ndarray) and not isinstance(data, np.memmap)
 
 

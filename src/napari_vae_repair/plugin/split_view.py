@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from psygnal import Signal
+
 from napari_vae_repair.errors import InputError
 from napari_vae_repair.plugin.layers import METADATA_KEY, our_facts
 
@@ -25,20 +27,29 @@ class SplitView:
     viewer : napari.Viewer
     moved : callable
         Called with the line's place, 0 to 1, when it was dragged.
+
+    Attributes
+    ----------
+    hidden : Signal
+        Emitted when it has ended, also because one of its layers was removed.
     """
+
+    hidden = Signal()
 
     def __init__(self, viewer: Any, moved: Callable[[float], None]) -> None:
         self._viewer, self._moved = viewer, moved
         self._source: Any = None
         self._before: Any = None
         self._linked: list[Any] = []
+        self._pair: tuple[Any, ...] = ()
+        self._place = 0.5
 
     @property
     def shown(self) -> bool:
         """Whether the split is in the viewer; the user may have removed its layer."""
         return self._before is not None and self._before in self._viewer.layers
 
-    def show(self, source: Any, restored: Any, place: float) -> None:
+    def show(self, source: Any, restored: Any, place: float, *, link: bool) -> None:
         """Begin.
 
         Parameters
@@ -47,6 +58,8 @@ class SplitView:
             Of the same pixels.
         place : float
             Of the line, 0 (left) to 1.
+        link : bool
+            Whether both have the same units, so that contrast limits mean the same.
 
         Raises
         ------
@@ -81,8 +94,11 @@ class SplitView:
             axis_labels=source.axis_labels,
         )
         self._viewer.layers.selection.active = active
-        self._linked = [source, restored, self._before]
+        self._linked = [source, self._before, *([restored] if link else [])]
         link_layers(self._linked, LINKED)
+        self._viewer.layers.events.removed.connect(self._removed)
+        self._viewer.dims.events.order.connect(self._again)
+        self._pair, self._place = (source, restored), place
         self._viewer.mouse_move_callbacks.append(self._hover)
         self._viewer.mouse_drag_callbacks.append(self._drag)
 
@@ -93,6 +109,8 @@ class SplitView:
         if self._before is None:
             return
         unlink_layers(self._linked, LINKED)
+        self._viewer.layers.events.removed.disconnect(self._removed)
+        self._viewer.dims.events.order.disconnect(self._again)
         for callbacks, ours in (
             (self._viewer.mouse_move_callbacks, self._hover),
             (self._viewer.mouse_drag_callbacks, self._drag),
@@ -103,12 +121,23 @@ class SplitView:
         if self.shown:
             self._viewer.layers.remove(self._before)
         self._source = self._before = None
-        self._linked = []
+        self._linked, self._pair = [], ()
+        self.hidden.emit()
 
     def move(self, place: float) -> None:
         """Put the line elsewhere."""
         if self.shown:
+            self._place = place
             self._before.data = self._part(place)
+
+    def _again(self, _: Any = None) -> None:
+        """The canvas shows other dimensions."""
+        self.move(self._place)
+
+    def _removed(self, event: Any) -> None:
+        """One of the layers has left the viewer."""
+        if event.value in (*self._pair, self._before):
+            self.hide()
 
     def _part(self, place: float) -> Any:
         """The source's pixels left of the line; at least one column, since a layer cannot be empty."""

@@ -122,7 +122,7 @@ class TrustTab(QWidget):
     def _catch_up(self) -> None:
         if self.trust is not None and self._ink() != self._drawn_in:
             self._show_state()
-        elif self.isVisible() and self.trust is None and self._desk.placed is not None:
+        elif self.isVisible() and self.trust is None and self._desk.placed is not None and not self._desk.running:
             self.judge()
 
     def _ink(self) -> str:

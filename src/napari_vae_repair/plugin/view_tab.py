@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import QCheckBox, QGroupBox, QLabel, QPushButton, QSlider, QVBoxLayout, QWidget
 
 from napari_vae_repair.errors import InputError
@@ -47,7 +48,6 @@ class ViewTab(QWidget):
         for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
             event.connect(self._offer)
         self._offer()
-        viewer.bind_key(FLIP_KEY, self._flip_key, overwrite=True)
         camera = camera_of(viewer)
         for event in (camera.events.center, camera.events.zoom):
             event.connect(self._moved)
@@ -87,9 +87,26 @@ class ViewTab(QWidget):
         for widget in (self.splits, self.line, self.flip_button):
             inside.addWidget(widget)
         self.splits.toggled.connect(self._split)
+        self.split.hidden.connect(self._split_hidden)
         self.line.valueChanged.connect(lambda value: self.split.move(value / SLIDER_STEPS))
-        self.flip_button.clicked.connect(self._flip)
+        self.flip_button.clicked.connect(lambda: self.flip())
         return box
+
+    def open(self) -> None:
+        """The widget is docked: take the key."""
+        reference = weakref.ref(self)  # the viewer keeps what is bound, and must not keep the widget
+
+        def flip_result(viewer: Any) -> None:
+            tab = reference()
+            if tab is not None:
+                tab.flip()
+
+        self._desk.viewer().bind_key(FLIP_KEY, flip_result, overwrite=True)
+
+    def close_down(self) -> None:
+        """The dock is closed: end the preview and the split."""
+        self.live.setChecked(False)
+        self.splits.setChecked(False)
 
     def _offer(self, _: Any = None) -> None:
         self.where.offer(self._desk.layers("shapes"))
@@ -118,23 +135,27 @@ class ViewTab(QWidget):
             return
         try:
             source, restored = self._pair()
-            self.split.show(source, restored, self.line.value() / SLIDER_STEPS)
+            placed = self._desk.placed
+            link = placed is not None and placed.restoration.report.in_source_units
+            self.split.show(source, restored, self.line.value() / SLIDER_STEPS, link=link)
         except InputError as error:
             self.splits.setChecked(False)
             self._desk.tell(error)
 
+    def _split_hidden(self) -> None:
+        with QSignalBlocker(self.splits):
+            self.splits.setChecked(False)
+
     def _dragged(self, place: float) -> None:
-        self.line.blockSignals(True)
-        self.line.setValue(round(place * SLIDER_STEPS))
-        self.line.blockSignals(False)
+        with QSignalBlocker(self.line):
+            self.line.setValue(round(place * SLIDER_STEPS))
 
     def _pair(self) -> tuple[Any, Any]:
         """The source and the restored layer of the last restoration."""
         viewer, placed = self._desk.viewer(), self._desk.placed
-        name = None if placed is None else placed.source.name
-        source = next((layer for layer in viewer.layers if layer.name == name), None)
-        restored = None if name is None else our_layer(viewer, name, "restored")
-        if source is None or restored is None:
+        source = None if placed is None or placed.layer is None else placed.layer()
+        restored = None if placed is None else our_layer(viewer, placed.source.name, "restored")
+        if source is None or source not in viewer.layers or restored is None:
             raise InputError(
                 "There is no restored layer beside its source.",
                 "Before and after need both in the viewer.",
@@ -142,7 +163,8 @@ class ViewTab(QWidget):
             )
         return source, restored
 
-    def _flip(self, _: Any = None) -> None:
+    def flip(self) -> None:
+        """Hide the restored layer, or show it again."""
         try:
             _, restored = self._pair()
         except InputError as error:
@@ -152,6 +174,3 @@ class ViewTab(QWidget):
         self.live.setChecked(False)
         shown = flip(self._desk.viewer(), restored)
         self._desk.tell("After: the restored layer." if shown else "Before: the source.")
-
-    def _flip_key(self, _: Any) -> None:
-        self._flip()

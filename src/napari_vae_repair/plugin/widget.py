@@ -25,13 +25,14 @@ from napari_vae_repair.plugin.copying import CopyRow, command_of, python_of, set
 from napari_vae_repair.plugin.damage_mask import type_of
 from napari_vae_repair.plugin.damage_row import DamageRow
 from napari_vae_repair.plugin.desk import Chosen, Placed, Steps
+from napari_vae_repair.plugin.docking import Docking
 from napari_vae_repair.plugin.forecast import Update
-from napari_vae_repair.plugin.layers import add_results, our_facts, result_layers
+from napari_vae_repair.plugin.layers import add_results, layers_of_ours, our_facts, result_layers
 from napari_vae_repair.plugin.models_tab import ModelsTab
 from napari_vae_repair.plugin.preferences import read_preferences
 from napari_vae_repair.plugin.run_panel import PROGRESS_STEPS, RunPanel
 from napari_vae_repair.plugin.runner import Runner
-from napari_vae_repair.plugin.snapshot import Snapshot
+from napari_vae_repair.plugin.snapshot import LayerData, Snapshot
 from napari_vae_repair.plugin.trust_tab import TrustTab
 from napari_vae_repair.plugin.uncertainty_tab import UncertaintyTab
 from napari_vae_repair.plugin.view_tab import ViewTab
@@ -85,6 +86,7 @@ class VaeRepairWidget(Container[Widget]):
         self._runner = Runner()
         self._finish = Event()
         self._receipt: Snapshot | None = None
+        self._replaced: tuple[Placed | None, list[LayerData]] | None = None
         self._alive = True
         self._source_crc32: int | None = None
         self._waiting = Waiting()
@@ -133,6 +135,8 @@ class VaeRepairWidget(Container[Widget]):
         self._runner.updated.connect(self._updated)
         self._runner.ended.connect(self._ended)
         self.native.destroyed.connect(self._destroyed)
+        me = weakref.ref(self)  # the native widget must not keep this one
+        self._docking = Docking(self.native, lambda: _call(me, "_docked"), lambda: _call(me, "_undocked"))
         viewer = self._viewer()
         if viewer is not None:
             for event in (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.reordered):
@@ -194,6 +198,7 @@ class VaeRepairWidget(Container[Widget]):
             self.tell("Something else is under way: wait for it, or press Cancel.")
             return False
         before = self.status.value, self.status.tooltip
+        self.view.preview.pause()
 
         def end(result: T) -> None:
             self.status.value, self.status.tooltip = before
@@ -295,15 +300,26 @@ class VaeRepairWidget(Container[Widget]):
     def _start(self, chosen: Chosen) -> Any:
         snapshot = chosen.snapshot()
         # only what places the results is kept here: the pixels belong to the worker, which frees them
-        self._receipt, self._source_crc32 = snapshot.without_pixels(), None
+        self._receipt, self._source_crc32, self._replaced = snapshot.without_pixels(), None, None
+        self.view.preview.pause()
         self._finish.clear()
         self._waiting.now = weakref.ref(chosen.layer)
         steps = restoration_steps(snapshot, chosen.settings, self._finish)
         return self._runner.start(steps, self._restored, self._not_restored, f"Restoring {snapshot.name}")
 
-    def start_later(self, layer: Any, settings: Settings | None = None) -> None:
-        """Restore a layer as soon as nothing is under way, None = with the settings from Preferences."""
-        self._waiting.add(layer, settings)
+    def start_later(self, layer: Any) -> None:
+        """Restore a layer with the settings from Preferences as soon as nothing is under way.
+
+        Raises
+        ------
+        SettingsError
+            For Preferences that cannot be used.
+        """
+        settings = read_preferences(self.base_settings)
+        if not self.running:
+            self.show_settings(settings)
+            self.layer.value = layer
+        self._waiting.add(Chosen(layer, settings))
         self._start_waiting()
 
     def finish(self) -> None:
@@ -312,10 +328,11 @@ class VaeRepairWidget(Container[Widget]):
         self.finish_button.enabled = False
 
     def cancel(self) -> None:
-        """Stop what is under way, and forget the layers that wait; the viewer stays as it is."""
+        """Stop what is under way, with a restoration the layers that wait too; the viewer stays as it was."""
         if self.running:
             self._runner.cancel()
-            self._waiting.clear()
+            if self._receipt is not None:
+                self._waiting.clear()
             self._show_buttons()
             self.status.value = "Cancelling…"
 
@@ -337,7 +354,7 @@ class VaeRepairWidget(Container[Widget]):
 
     def _repeatable(self) -> Chosen:
         chosen, last = self.chosen(), self.restoration
-        if last is None or last.settings != chosen.settings:
+        if last is None or last.settings != chosen.settings or self._layer_of_placed() is not chosen.layer:
             return chosen
         return replace(chosen, settings=repeatable(chosen.settings, last.model.training))
 
@@ -359,12 +376,9 @@ class VaeRepairWidget(Container[Widget]):
 
     def _start_waiting(self) -> None:
         viewer = self.viewer()
-        while not self.running and viewer is not None and (waiting := self._waiting.next(viewer)) is not None:
-            layer, settings = waiting
+        while not self.running and viewer is not None and (chosen := self._waiting.next(viewer)) is not None:
             try:
-                self.show_settings(read_preferences(self.base_settings) if settings is None else settings)
-                self.layer.value = layer
-                self._start(self.chosen())
+                self._start(chosen)
             except VaeRepairError as error:
                 notify(error)
         self._show_buttons()
@@ -384,13 +398,14 @@ class VaeRepairWidget(Container[Widget]):
         if update.seconds_per_epoch is not None:
             self.controls.measured(update.seconds_per_epoch)
         if update.result is not None:
-            self._place(self._show_result, update.result)
-        self.panel.show_update(update, may_finish=not self._finish.is_set(), waiting=self._waiting.text())
+            self._place(self._show_first, update.result)
+        may_finish = self._receipt is not None and not self._finish.is_set()
+        self.panel.show_update(update, may_finish=may_finish, waiting=self._waiting.text())
 
     def _ended(self) -> None:
         self.progress.value = 0
-        self._waiting.now = None
         self._show_buttons()
+        self.view.preview.request()
 
     def _restored(self, result: Restoration) -> None:
         self.model = result.model
@@ -403,22 +418,43 @@ class VaeRepairWidget(Container[Widget]):
     def _not_restored(self, error: Exception | None) -> None:
         shown = self.placed is not None and self.placed.source is self._receipt
         kept = "the starter's result is kept" if shown else "nothing was changed"
+        if shown and self._replaced is not None:
+            self._place(self._put_back, self._replaced)
+            kept = "the earlier result is back"
         self.panel.end(f"Cancelled; {kept}." if error is None else f"Stopped by an error; {kept}.")
         if error is not None:
             notify(error)
         self._end_restoration(None)
 
     def _end_restoration(self, result: Restoration | None) -> None:
-        self._receipt = None
+        self._receipt = self._replaced = self._waiting.now = None
         self.finished.emit(result)
         self._start_waiting()
+
+    def _show_first(self, result: Restoration) -> None:
+        """The starter's result; what it takes the place of comes back if the run is cancelled."""
+        receipt = self._receipt
+        assert receipt is not None
+        earlier = layers_of_ours(self.viewer(), receipt.name)
+        self._replaced = (self.placed, earlier) if earlier else None
+        self._show_result(result)
+
+    def _put_back(self, replaced: tuple[Placed | None, list[LayerData]]) -> None:
+        self.placed, layers = replaced
+        add_results(self.viewer(), layers)
+        self.placed_changed.emit(self.placed)
+
+    def _layer_of_placed(self) -> Any:
+        """The source of the last result; None once it is gone."""
+        reference = None if self.placed is None else self.placed.layer
+        return None if reference is None else reference()
 
     def _show_result(self, result: Restoration) -> None:
         viewer, receipt = self.viewer(), self._receipt
         assert receipt is not None
         added = add_results(viewer, result_layers(result, receipt, self._source_crc32))
         viewer.layers.selection.active = added[-1]
-        self.placed = Placed(result, receipt)
+        self.placed = Placed(result, receipt, self._waiting.now)
         self.placed_changed.emit(self.placed)
 
     def _place(self, done: Callable[[T], None], result: T) -> None:
@@ -437,6 +473,19 @@ class VaeRepairWidget(Container[Widget]):
     def _show_buttons(self, _: Any = None) -> None:
         queueable = self._waiting.takes(self.layer.value)
         self.panel.show_running(self.running, stopping=self._runner.cancelled, queueable=queueable)
+
+    def _docked(self) -> None:
+        if self.viewer() is not None:
+            self.view.open()
+
+    def _undocked(self) -> None:
+        """The dock is closed, and nobody is left to see or to cancel anything."""
+        if self.viewer() is not None:
+            self._waiting.clear()
+            self.cancel()
+            self.view.close_down()
+            # napari takes widgets out of docks to destroy them; what was connected to Qt would keep this one for ever
+            self.native.deleteLater()
 
     def _destroyed(self, *_: Any) -> None:
         self._alive = False
@@ -460,7 +509,8 @@ class VaeRepairWidget(Container[Widget]):
     def _restore_pressed(self) -> None:
         try:
             if self.running:
-                self.start_later(self.chosen().layer, self.current_settings())
+                self._waiting.add(self.chosen())
+                self._show_buttons()
             else:
                 self.start()
         except VaeRepairError as error:
@@ -473,6 +523,12 @@ class VaeRepairWidget(Container[Widget]):
                 self.status.value = f"Saved {self.save_model(path)}"
             except (VaeRepairError, OSError) as error:
                 notify(error)
+
+
+def _call(reference: weakref.ref[VaeRepairWidget], method: str) -> None:
+    widget = reference()
+    if widget is not None:
+        getattr(widget, method)()
 
 
 def _verdict(result: Restoration) -> str:

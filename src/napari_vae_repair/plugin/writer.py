@@ -154,7 +154,10 @@ def _existing(source: Snapshot) -> list[LayerData] | None:
     for layer in [] if viewer is None else viewer.layers:
         facts = our_facts(layer)
         if facts and (facts["source"], facts.get("source_crc32")) == (source.name, fingerprint):
-            found[facts["role"]] = layer.as_layer_data_tuple()
+            data, meta, kind = layer.as_layer_data_tuple()
+            found[facts["role"]] = (
+                (data[0], meta | {"multiscale": False}, kind) if meta.get("multiscale") else (data, meta, kind)
+            )
     return [found["restored"], found["residual"]] if {"restored", "residual"} <= set(found) else None
 
 

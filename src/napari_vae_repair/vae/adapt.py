@@ -21,7 +21,7 @@ from napari_vae_repair.vae.device import Device, memory_released
 from napari_vae_repair.vae.feeding import Fed, drawn_from
 from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.patches import PatchSource
-from napari_vae_repair.vae.predict import View, on_device
+from napari_vae_repair.vae.predict import View, on_device, stopping_between_layers
 from napari_vae_repair.vae.record import Losses, Model
 
 PATCH_PX, BATCH_SIZE, LEARNING_RATE = 64, 8, 3e-4
@@ -77,6 +77,7 @@ def adapt(
     seed: int,
     device: Device,
     should_finish: Callable[[], bool] = lambda: False,
+    should_stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Generator[tuple[int, int, Losses], None, Model]:
     """Train the model on by the ELBO of the image; the better of the two is returned.
@@ -99,6 +100,8 @@ def adapt(
         Where to train; the returned model is on the CPU.
     should_finish : callable
         True ends the steps early; what they led to is compared all the same.
+    should_stop : callable
+        Polled while the two are compared; True ends that with `Cancelled`.
     clock : callable
         Seconds, growing.
 
@@ -119,6 +122,8 @@ def adapt(
         If the loss stops being finite.
     DeviceMemoryError
         If the device's memory is exhausted.
+    Cancelled
+        `should_stop` said so.
 
     Notes
     -----
@@ -127,7 +132,9 @@ def adapt(
     the image's. It trusts the noise model, but a wrong strength of the noise moves both errors nearly alike.
     """
     with memory_released(device):
-        return (yield from _adapt(model, seen, steps, stop_at, seconds, seed, device, should_finish, clock))
+        return (
+            yield from _adapt(model, seen, steps, stop_at, seconds, seed, device, should_finish, should_stop, clock)
+        )
     raise AssertionError("memory_released raises where it swallows")
 
 
@@ -140,6 +147,7 @@ def _adapt(
     seed: int,
     device: Device,
     should_finish: Callable[[], bool],
+    should_stop: Callable[[], bool],
     clock: Callable[[], float],
 ) -> Generator[tuple[int, int, Losses], None, Model]:
     before = on_device(model.network, device)
@@ -170,7 +178,7 @@ def _adapt(
             in_all = max(done, int(STEPPING_SHARE * seconds / pace))
         yield done, in_all, losses
     held_out = Fed.of(source.validation(CHECK_PATCHES), seen.views, device)
-    accepted, gained = _compare(before, network, held_out, seed, device)
+    accepted, gained = _compare(before, network, held_out, seed, device, should_stop)
     chosen = (network if accepted else before).requires_grad_(False).eval().to("cpu")
     stopped_at = done if done < in_all else None
     record: dict[str, Any] = {"steps": in_all, "stopped_at": stopped_at, "accepted": accepted, "gained_db": gained}
@@ -209,11 +217,17 @@ def _step(
 
 @torch.no_grad()
 def _compare(
-    before: HierarchicalVAE, after: HierarchicalVAE, batch: Fed, seed: int, device: Device
+    before: HierarchicalVAE,
+    after: HierarchicalVAE,
+    batch: Fed,
+    seed: int,
+    device: Device,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[bool, float]:
     """Whether the second is surely better on the held-out pixels, and by how many decibels it seems to be."""
     probe = _correlated_noise(batch, torch.Generator(device.torch).manual_seed(seed))
-    risks = [_risk(network, batch, probe) for network in (before, after)]
+    with stopping_between_layers(before, should_stop), stopping_between_layers(after, should_stop):
+        risks = [_risk(network, batch, probe) for network in (before, after)]
     difference = (risks[1] - risks[0])[batch.counted.sum(dim=(1, 2, 3)) > 0]
     error = float(difference.std() / math.sqrt(len(difference))) if len(difference) > 1 else math.inf
     least = SMALLEST_RISK * float(batch.told[:, 0].square().mean())

@@ -139,7 +139,7 @@ def predict_steps(
     """
     with memory_released(device):
         network = on_device(network, device)
-        with _stopping_between_layers(network, should_stop):
+        with stopping_between_layers(network, should_stop):
             height, width = planes.shape[2:]
             tiles = _plan(network, height, width, tile_px)
             posterior = _Accumulator(planes.shape, samples if keep_samples else 0)
@@ -329,7 +329,7 @@ def _prepared_units(clean: Tensor, tile: Tile, value_range: ValueRange) -> NDArr
 
 
 @contextlib.contextmanager
-def _stopping_between_layers(network: nn.Module, should_stop: Callable[[], bool]) -> Iterator[None]:
+def stopping_between_layers(network: nn.Module, should_stop: Callable[[], bool]) -> Iterator[None]:
     """A pass over a large tile takes seconds: look for a wish to stop before each layer."""
 
     def look(module: nn.Module, inputs: object) -> None:
