@@ -41,6 +41,10 @@ class TestDesk:
         self.told: list[str] = []
         self.done: list[str] = []
 
+    @property
+    def running(self) -> bool:
+        return self.busy
+
     def viewer(self) -> Any:
         return self._viewer
 
@@ -98,7 +102,7 @@ def placed(viewer: Any, noisy: Noisy, placed_restoration: Any) -> Placed:
 
 
 def process() -> None:
-    for _ in range(20):
+    for _ in range(60):  # each part of the list takes a turn of its own
         QApplication.processEvents()
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from html import escape
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, Qt, QTimer
@@ -50,6 +50,10 @@ class TrustTab(QWidget):
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.timeout.connect(self._catch_up)
+        self._to_come: Iterator[QWidget] = iter(())
+        self._next = QTimer(self)
+        self._next.setSingleShot(True)
+        self._next.timeout.connect(self._show_next)
         desk.placed_changed.connect(self._placed_changed)
         self._show_state()
 
@@ -131,6 +135,7 @@ class TrustTab(QWidget):
     # ---- showing -----------------------------------------------------------------------------
 
     def _show_state(self) -> None:
+        self._next.stop()
         while (item := self._list.takeAt(0)) is not None:
             old = item.widget()
             if old is not None:
@@ -143,20 +148,27 @@ class TrustTab(QWidget):
             self.summary.setText(EMPTY if placed is None else WAITING)
             return
         self.summary.setText(f"{placed.source.name}: {self.trust.summary()}")
-        for finding in self.trust.findings:
-            self._list.addWidget(_described(finding))
-        for canvas in self._canvases(self.trust):
-            self._list.addWidget(canvas)
-        self._list.addStretch(1)
+        self._drawn_in, self._to_come = self._ink(), self._parts(self.trust)
+        self._show_next()
 
-    def _canvases(self, trust: Trust) -> list[Any]:
-        """A canvas for each plot of each channel; it draws when it is scrolled into view, some 80 ms each."""
+    def _show_next(self) -> None:
+        """One part after the other, so that the viewer can handle its events in between."""
+        part = next(self._to_come, None)
+        if part is None:
+            self._list.addStretch(1)
+        else:
+            self._list.addWidget(part)
+            self._next.start(0)
+
+    def _parts(self, trust: Trust) -> Iterator[QWidget]:
+        """The findings, and a canvas for each plot of each channel."""
+        for finding in trust.findings:
+            yield _described(finding)
         from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
         from matplotlib.figure import Figure
 
         from napari_vae_repair.trust_figures import draw_correlation, draw_scatter, draw_structure
 
-        self._drawn_in, canvases = self._ink(), []
         for plots in trust.plots:
             for draw in (draw_scatter, draw_correlation, draw_structure):
                 figure = Figure(layout="constrained")
@@ -168,8 +180,7 @@ class TrustTab(QWidget):
                 # the wheel scrolls the list
                 canvas.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
                 canvas.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-                canvases.append(canvas)
-        return canvases
+                yield canvas
 
     # ---- saving ------------------------------------------------------------------------------
 

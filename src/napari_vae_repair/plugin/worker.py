@@ -97,6 +97,8 @@ def restoration_steps(snapshot: Snapshot, settings: Settings, finish: Event) -> 
     def steps(stop: Event) -> Generator[Update, None, Restoration]:
         yield Update(0.0, "Starting PyTorch" if "torch" not in sys.modules else "Reading the layer")
         restore_steps, choose_device = import_pipeline()
+        if settings.adapts or settings.model == SCRATCH:
+            import matplotlib.backends.backend_qtagg  # noqa: F401  # half a second that the live plot need not wait for
         device = choose_device(settings.device)
         named = device.label + (f"\n{device.hint}" if device.hint else "")
         yield Update(0.0, "Reading the layer", device=named)
