@@ -128,6 +128,8 @@ class WaysRow(Container[Widget]):
             present = self._present()
         except SettingsError:  # a field lacks something, such as a model's file, which the preset may not need
             present = self._followed
+        if way.samples == 0:  # there is nothing to keep
+            present = present.model_copy(update={"keep_samples": False})
         try:
             settings = with_way(present, way)
         except SettingsError as error:

@@ -242,7 +242,9 @@ def _risk(network: HierarchicalVAE, batch: Fed, probe: Tensor) -> Tensor:
 
     def one_pass(x: Tensor) -> Tensor:
         # never in 16 bits: the probe is smaller than their steps
-        return network.decode(network.encode(x, batch.damaged, batch.told), lambda level, posterior: None).clean
+        return network.decode(
+            network.encode(x, batch.damaged, batch.told), lambda level, posterior: None, divergence=False
+        ).clean
 
     clean = one_pass(batch.seen)
     moved = one_pass(batch.seen + PROBE * probe * (1 - batch.damaged))

@@ -156,7 +156,7 @@ def predict_steps(
                         corner = tile.read[0].start, tile.read[1].start
                         noise = _no_noise if sample is None else _noise_at(Place(seed, index, sample, *corner))
                         with torch.no_grad(), device.precision():
-                            clean = network.decode(encoded, noise).clean
+                            clean = network.decode(encoded, noise, divergence=False).clean
                         decoded = _prepared_units(clean, tile, view.value_range)
                         if sample is None:
                             posterior.add_mean(index, tile, decoded)
@@ -205,7 +205,7 @@ def latent_means(
             (tile,) = _plan(network, height, width, max(height, width))
             x, hidden, told = _read(plane, lost, tile, view, device)
             with device.precision():
-                decoded = network.decode(network.encode(x, hidden, told), _no_noise)
+                decoded = network.decode(network.encode(x, hidden, told), _no_noise, divergence=False)
             means.append(tuple(level[0].float().cpu().numpy() for level in decoded.means))
     cut = [[-(-side // 2 ** (level + 1)) for side in planes.shape[2:]] for level in range(len(means[0]))]
     return tuple(
@@ -214,8 +214,12 @@ def latent_means(
 
 
 def on_device(network: _Network, device: Device) -> _Network:
-    """The network where it is to run; a copy, so that the model itself stays on the CPU as it is."""
-    copied = copy.deepcopy(network)
+    """The network where it is to run; modules of its own, so that the model itself stays on the CPU as it is.
+
+    Weights that need not move are shared with it: never change them.
+    """
+    shared = {id(weight): nn.Parameter(weight.detach(), weight.requires_grad) for weight in network.parameters()}
+    copied = copy.deepcopy(network, shared)
     to_device(copied, device)
     return copied
 
