@@ -42,10 +42,11 @@ class Waits:
         self._tick.timeout.connect(self._ticked)
         self._redraw.timeout.connect(self._move)
 
-    def during(self, until: Callable[[], bool]) -> list[float]:
+    def during(self, until: Callable[[], bool], *, redrawing: bool = True) -> list[float]:
         self.late, self._last = [], time.perf_counter()
         self._tick.start()
-        self._redraw.start()
+        if redrawing:
+            self._redraw.start()
         while not until():
             QApplication.processEvents()
             time.sleep(0.001)
@@ -98,11 +99,11 @@ def previews(viewer: Any, widget: VaeRepairWidget) -> list[float]:
 
     widget.view.preview.placed.connect(lambda _: there.append(time.perf_counter()))
     waits, seconds = Waits(viewer), []
-    waits.during(waiting_for(1))
+    waits.during(waiting_for(1), redrawing=False)
     for count in range(2, PREVIEWS + 2):
         began = time.perf_counter()
         widget.seed.value = count
-        waits.during(waiting_for(count))
+        waits.during(waiting_for(count), redrawing=False)
         seconds.append(there[-1] - began)
     widget.view.live.setChecked(False)
     marks.visible = False  # removed, it would end the process under Mesa's software renderer (napari 0.9.2)
