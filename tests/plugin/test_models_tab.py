@@ -430,6 +430,7 @@ def test_every_button_names_its_api_and_fits_the_dock(tab: ModelsTab, model: Mod
     for widget in (*buttons, tab.table):
         assert "API: " in widget.toolTip()
     assert tab.minimumSizeHint().width() <= 310
+    assert tab.minimumSizeHint().height() <= 250  # beside the live plot, a window of 800 pixels must not grow
     tab.resize(310, 500)
     tab.show()
     for button in buttons:
@@ -441,7 +442,7 @@ def test_the_keyboard_reaches_table_and_buttons_in_order(tab: ModelsTab, model: 
     order: list[QWidget] = [tab.table]
     while len(order) < 8:
         following = order[-1].nextInFocusChain()
-        while not following.focusPolicy().value & Qt.FocusPolicy.TabFocus.value or following.parent() is not tab:
+        while not following.focusPolicy().value & Qt.FocusPolicy.TabFocus.value or not tab.isAncestorOf(following):
             following = following.nextInFocusChain()
         order.append(following)
     assert order[1:] == tab.findChildren(QPushButton)

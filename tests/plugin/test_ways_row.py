@@ -85,13 +85,20 @@ def test_a_preset_gets_the_widget_out_of_a_missing_file(bench: Bench) -> None:
     assert bench.shown == make_settings(seed=4, samples=0)
 
 
-def test_a_contradiction_with_a_hidden_setting_is_told(bench: Bench) -> None:
+def test_a_preset_without_samples_keeps_none(bench: Bench) -> None:
     bench.shown = Settings(keep_samples=True, samples=4)
     bench.row.follow(bench.shown)
     bench.row.combo.value = "Balanced"
-    assert "keep_samples" in bench.told[-1]
-    assert bench.row.combo.value == NO_WAY
-    assert bench.shown == Settings(keep_samples=True, samples=4)
+    assert not bench.told
+    assert bench.row.combo.value == "Balanced"
+    assert bench.shown == Settings(keep_samples=False, samples=0, adapt_seconds=15)
+
+
+def test_a_preset_with_samples_leaves_keeping_them_as_it_was(bench: Bench) -> None:
+    bench.shown = Settings(keep_samples=True, samples=4)
+    bench.row.follow(bench.shown)
+    bench.row.combo.value = "Careful"
+    assert bench.shown == Settings(keep_samples=True, samples=16, adapt_seconds=60)
 
 
 def test_saving_makes_a_preset_that_another_widget_offers(bench: Bench, answer: Callable[..., None]) -> None:

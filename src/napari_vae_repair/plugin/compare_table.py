@@ -64,7 +64,10 @@ class CompareTable(QTableWidget):
         """Show another method where the sorting puts it."""
         self.compared.append(row)
         picture = _Cell("", 0.0)
-        picture.setIcon(QIcon(thumbnail(row.restored, *self._limits)))
+        shown, icon = thumbnail(row.restored, *self._limits), QIcon()
+        for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected):  # else Qt tints the selected one
+            icon.addPixmap(shown, mode)
+        picture.setIcon(icon)
         cells = [
             picture,
             _Cell(row.method, row.method.lower()),

@@ -60,8 +60,10 @@ class LossPlot(QWidget):
             self.draw()
 
     def end(self, verdict: str) -> None:
-        """Draw what there is, with a few words on what came of it."""
-        if not self._stale and len(self._steps) > 1:
+        """Draw what there is, with a few words on what came of it; what an earlier run drew goes."""
+        if self._stale:
+            self.hide()
+        elif len(self._steps) > 1:
             self._verdict = verdict
             self.show()
             self.draw()

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QFileDialog,
+    QFrame,
     QGridLayout,
     QInputDialog,
     QLabel,
     QMessageBox,
     QPushButton,
+    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -54,11 +56,20 @@ class ModelsTab(QWidget):
         self.details.setWordWrap(True)
         self.details.setTextFormat(Qt.TextFormat.PlainText)  # names are anything
         self.details.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        column = QVBoxLayout(self)
+        inside = QWidget()
+        column = QVBoxLayout(inside)
         column.setContentsMargins(0, 4, 0, 0)
         column.addWidget(self.table, 1)
         column.addWidget(self.details)
         column.addLayout(self._make_buttons())
+        area = QScrollArea()  # else a low window would have to grow
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        area.setWidget(inside)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area)
         self.table.itemSelectionChanged.connect(self._show_what_applies)
         self.table.itemActivated.connect(lambda _: self._do(self.use_selected))
         desk.placed_changed.connect(self._show_what_applies)
