@@ -60,14 +60,15 @@ class Desk(Protocol):
 
     Attributes
     ----------
-    placed : Placed or None
-        The last restoration.
     placed_changed : SignalInstance
         Emitted with `placed` each time there is another.
     """
 
-    placed: Placed | None
     placed_changed: SignalInstance
+
+    @property
+    def placed(self) -> Placed | None:
+        """The last restoration in the viewer."""
 
     @property
     def running(self) -> bool:

@@ -5,12 +5,10 @@ Nothing here imports PyTorch, scikit-image or napari; the worker's thread does.
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from magicgui.widgets import Container
@@ -27,18 +25,16 @@ from napari_vae_repair.plugin.damage_row import DamageRow
 from napari_vae_repair.plugin.desk import Chosen, Placed, Steps
 from napari_vae_repair.plugin.docking import Docking
 from napari_vae_repair.plugin.forecast import Update
-from napari_vae_repair.plugin.layers import add_results, layers_of_ours, our_facts, result_layers
+from napari_vae_repair.plugin.layers import our_facts
 from napari_vae_repair.plugin.models_tab import ModelsTab
+from napari_vae_repair.plugin.notices import notify
 from napari_vae_repair.plugin.preferences import read_preferences
+from napari_vae_repair.plugin.restoring import Restoring
 from napari_vae_repair.plugin.run_panel import PROGRESS_STEPS, RunPanel
-from napari_vae_repair.plugin.runner import Runner
-from napari_vae_repair.plugin.snapshot import LayerData, Snapshot
 from napari_vae_repair.plugin.trust_tab import TrustTab
 from napari_vae_repair.plugin.uncertainty_tab import UncertaintyTab
 from napari_vae_repair.plugin.view_tab import ViewTab
-from napari_vae_repair.plugin.waiting import Waiting
 from napari_vae_repair.plugin.ways_row import WaysRow
-from napari_vae_repair.plugin.worker import RestorationFailed, restoration_steps, without_frames
 from napari_vae_repair.scripting import repeatable
 from napari_vae_repair.settings import Settings, make_settings
 
@@ -63,33 +59,23 @@ class VaeRepairWidget(Container[Widget]):
     ----------
     finished : Signal
         Emitted when a restoration has ended, with its `Restoration`, or None when it was cancelled or failed.
-    placed_changed : Signal
+    placed_changed : SignalInstance
         Emitted with each `Placed`, when there is another restoration in the viewer.
-    placed : Placed or None
-        The last one.
-    model : Model or None
-        The last trained or loaded model, kept even when the prediction after it fails.
     base_settings : Settings
         What the widget has no field for (noise, network, training, tile_px), to be replaced at will.
     """
 
     finished = Signal(object)
-    placed_changed = Signal(object)
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(labels=False)
         # napari hands plugins a proxy; layers taken through it are proxies too and never the layers themselves
         self._viewer = weakref.ref(getattr(napari_viewer, "__wrapped__", napari_viewer))
         self.base_settings = Settings()
-        self.placed: Placed | None = None
-        self.model: Model | None = None
-        self._runner = Runner()
-        self._finish = Event()
-        self._receipt: Snapshot | None = None
-        self._replaced: tuple[Placed | None, list[LayerData]] | None = None
         self._alive = True
-        self._source_crc32: int | None = None
-        self._waiting = Waiting()
+        self._restoring = Restoring(self.viewer)
+        self._runner, self._waiting = self._restoring.runner, self._restoring.waiting
+        self.placed_changed = self._restoring.placed_changed
         self.controls = Controls(lambda _: self.layers("image"), lambda _: self.layers("labels", "shapes"))
         self.layer, self.plane_only = self.controls.layer, self.controls.plane_only
         self.mask_layer, self.preset, self.chain = self.controls.mask_layer, self.controls.preset, self.controls.chain
@@ -134,6 +120,7 @@ class VaeRepairWidget(Container[Widget]):
         self._runner.started.connect(self._started)
         self._runner.updated.connect(self._updated)
         self._runner.ended.connect(self._ended)
+        self._restoring.finished.connect(self._finished)
         self.native.destroyed.connect(self._destroyed)
         me = weakref.ref(self)  # the native widget must not keep this one
         self._docking = Docking(self.native, lambda: _call(me, "_docked"), lambda: _call(me, "_undocked"))
@@ -202,10 +189,9 @@ class VaeRepairWidget(Container[Widget]):
 
         def end(result: T) -> None:
             self.status.value, self.status.tooltip = before
-            self._place(done, result)
-            self._start_waiting()
+            done(result)
 
-        self._runner.start(steps, end, self._work_failed, doing)
+        self._restoring.work(steps, end, self._work_failed, doing)
         return True
 
     # ---- layers
@@ -267,6 +253,16 @@ class VaeRepairWidget(Container[Widget]):
     # ---- a run
 
     @property
+    def placed(self) -> Placed | None:
+        """The last restoration in the viewer."""
+        return self._restoring.placed
+
+    @property
+    def model(self) -> Model | None:
+        """The last trained or loaded model, kept even when the prediction after it fails."""
+        return self._restoring.model
+
+    @property
     def restoration(self) -> Restoration | None:
         """The last result."""
         return None if self.placed is None else self.placed.restoration
@@ -298,14 +294,8 @@ class VaeRepairWidget(Container[Widget]):
         return self._start(self.chosen())
 
     def _start(self, chosen: Chosen) -> Any:
-        snapshot = chosen.snapshot()
-        # only what places the results is kept here: the pixels belong to the worker, which frees them
-        self._receipt, self._source_crc32, self._replaced = snapshot.without_pixels(), None, None
         self.view.preview.pause()
-        self._finish.clear()
-        self._waiting.now = weakref.ref(chosen.layer)
-        steps = restoration_steps(snapshot, chosen.settings, self._finish)
-        return self._runner.start(steps, self._restored, self._not_restored, f"Restoring {snapshot.name}")
+        return self._restoring.start(chosen)
 
     def start_later(self, layer: Any) -> None:
         """Restore a layer with the settings from Preferences as soon as nothing is under way.
@@ -320,19 +310,18 @@ class VaeRepairWidget(Container[Widget]):
             self.show_settings(settings)
             self.layer.value = layer
         self._waiting.add(Chosen(layer, settings))
-        self._start_waiting()
+        self._restoring.start_waiting()
+        self._show_buttons()
 
     def finish(self) -> None:
         """End adapting now; what it has led to is kept if it is better."""
-        self._finish.set()
+        self._restoring.finish()
         self.finish_button.enabled = False
 
     def cancel(self) -> None:
         """Stop what is under way, with a restoration the layers that wait too; the viewer stays as it was."""
         if self.running:
-            self._runner.cancel()
-            if self._receipt is not None:
-                self._waiting.clear()
+            self._restoring.cancel()
             self._show_buttons()
             self.status.value = "Cancelling…"
 
@@ -354,7 +343,7 @@ class VaeRepairWidget(Container[Widget]):
 
     def _repeatable(self) -> Chosen:
         chosen, last = self.chosen(), self.restoration
-        if last is None or last.settings != chosen.settings or self._layer_of_placed() is not chosen.layer:
+        if last is None or last.settings != chosen.settings or self._restoring.layer_of_placed() is not chosen.layer:
             return chosen
         return replace(chosen, settings=repeatable(chosen.settings, last.model.training))
 
@@ -374,101 +363,36 @@ class VaeRepairWidget(Container[Widget]):
 
         return save_model(self.model, path)
 
-    def _start_waiting(self) -> None:
-        viewer = self.viewer()
-        while not self.running and viewer is not None and (chosen := self._waiting.next(viewer)) is not None:
-            try:
-                self._start(chosen)
-            except VaeRepairError as error:
-                notify(error)
-        self._show_buttons()
-
     def _started(self, doing: str) -> None:
         self.panel.begin(doing)
         self.panel.show_running(True, stopping=False, queueable=False)
 
     def _updated(self, update: Update) -> None:
-        if update.model is not None:
-            self.model = update.model
-            self.save_button.enabled = True
+        self.save_button.enabled = self.model is not None
         if update.device:
             self.device_text.value = update.device
-        if update.source_crc32 is not None:
-            self._source_crc32 = update.source_crc32
         if update.seconds_per_epoch is not None:
             self.controls.measured(update.seconds_per_epoch)
-        if update.result is not None:
-            self._place(self._show_first, update.result)
-        may_finish = self._receipt is not None and not self._finish.is_set()
-        self.panel.show_update(update, may_finish=may_finish, waiting=self._waiting.text())
+        self.panel.show_update(update, may_finish=self._restoring.may_finish, waiting=self._waiting.text())
 
     def _ended(self) -> None:
         self.progress.value = 0
         self._show_buttons()
         self.view.preview.request()
 
-    def _restored(self, result: Restoration) -> None:
-        self.model = result.model
-        self.save_button.enabled = True
-        self._place(self._show_result, result)
-        self.progress.value = PROGRESS_STEPS
-        self.panel.end(result.report.headline(), details=result.report.text(), verdict=_verdict(result))
-        self._end_restoration(result)
-
-    def _not_restored(self, error: Exception | None) -> None:
-        shown = self.placed is not None and self.placed.source is self._receipt
-        kept = "the starter's result is kept" if shown else "nothing was changed"
-        if shown and self._replaced is not None:
-            self._place(self._put_back, self._replaced)
-            kept = "the earlier result is back"
-        self.panel.end(f"Cancelled; {kept}." if error is None else f"Stopped by an error; {kept}.")
-        if error is not None:
-            notify(error)
-        self._end_restoration(None)
-
-    def _end_restoration(self, result: Restoration | None) -> None:
-        self._receipt = self._replaced = self._waiting.now = None
+    def _finished(self, result: Restoration | None, sentence: str) -> None:
+        if result is None:
+            self.panel.end(sentence)
+        else:
+            self.save_button.enabled = True
+            self.progress.value = PROGRESS_STEPS
+            self.panel.end(sentence, details=result.report.text(), verdict=_verdict(result))
         self.finished.emit(result)
-        self._start_waiting()
-
-    def _show_first(self, result: Restoration) -> None:
-        """The starter's result; what it takes the place of comes back if the run is cancelled."""
-        receipt = self._receipt
-        assert receipt is not None
-        earlier = layers_of_ours(self.viewer(), receipt.name)
-        self._replaced = (self.placed, earlier) if earlier else None
-        self._show_result(result)
-
-    def _put_back(self, replaced: tuple[Placed | None, list[LayerData]]) -> None:
-        self.placed, layers = replaced
-        add_results(self.viewer(), layers)
-        self.placed_changed.emit(self.placed)
-
-    def _layer_of_placed(self) -> Any:
-        """The source of the last result; None once it is gone."""
-        reference = None if self.placed is None else self.placed.layer
-        return None if reference is None else reference()
-
-    def _show_result(self, result: Restoration) -> None:
-        viewer, receipt = self.viewer(), self._receipt
-        assert receipt is not None
-        added = add_results(viewer, result_layers(result, receipt, self._source_crc32))
-        viewer.layers.selection.active = added[-1]
-        self.placed = Placed(result, receipt, self._waiting.now)
-        self.placed_changed.emit(self.placed)
-
-    def _place(self, done: Callable[[T], None], result: T) -> None:
-        """Hand a result over; an exception raised in a slot would end the process."""
-        try:
-            done(result)
-        except Exception as error:
-            notify(without_frames(error))
 
     def _work_failed(self, error: Exception | None) -> None:
         self.status.value = "Cancelled." if error is None else "Stopped by an error."
         if error is not None:
             notify(error)
-        self._start_waiting()
 
     def _show_buttons(self, _: Any = None) -> None:
         queueable = self._waiting.takes(self.layer.value)
@@ -537,12 +461,3 @@ def _verdict(result: Restoration) -> str:
     if record is None:
         return ""
     return f"{'kept' if record['accepted'] else 'not kept'}: {record['gained_db']:+.2f} dB on held-out blocks"
-
-
-def notify(error: Exception) -> None:
-    """Show an error as a napari notification; the traceback of one that nobody foresaw goes to the log."""
-    from napari.utils.notifications import show_error
-
-    if isinstance(error, RestorationFailed):
-        logging.getLogger(__name__).error("\n".join(getattr(error, "__notes__", [])))
-    show_error(str(error))

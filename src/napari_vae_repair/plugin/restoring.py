@@ -1,0 +1,180 @@
+"""`Restoring`: layers restored one after the other in a worker's thread, and their results placed in the viewer."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from threading import Event
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from psygnal import Signal
+
+from napari_vae_repair.errors import VaeRepairError
+from napari_vae_repair.plugin.desk import Chosen, Placed, Steps
+from napari_vae_repair.plugin.forecast import Update
+from napari_vae_repair.plugin.layers import add_results, layers_of_ours, result_layers
+from napari_vae_repair.plugin.notices import notify
+from napari_vae_repair.plugin.runner import Runner
+from napari_vae_repair.plugin.snapshot import LayerData, Snapshot
+from napari_vae_repair.plugin.waiting import Waiting
+from napari_vae_repair.plugin.worker import restoration_steps, without_frames
+
+if TYPE_CHECKING:
+    from napari_vae_repair.restoration import Restoration
+    from napari_vae_repair.vae.record import Model
+
+T = TypeVar("T")
+
+
+class Restoring:
+    """What runs, what waits, and what lies in the viewer.
+
+    Parameters
+    ----------
+    viewer : callable
+        Gives the napari viewer; None once it is gone.
+
+    Attributes
+    ----------
+    placed_changed : Signal
+        Emitted with each `Placed`, when there is another restoration in the viewer.
+    finished : Signal
+        Emitted when a restoration has ended, with its `Restoration`, or None when it was cancelled or failed, and with
+        a sentence on what became of it.
+    placed : Placed or None
+        The last restoration in the viewer.
+    model : Model or None
+        The last trained or loaded model, kept even when the prediction after it fails.
+    runner : Runner
+        Of this and of other work.
+    waiting : Waiting
+        What is to be restored next.
+    """
+
+    placed_changed = Signal(object)
+    finished = Signal(object, str)
+
+    def __init__(self, viewer: Callable[[], Any]) -> None:
+        self.placed: Placed | None = None
+        self.model: Model | None = None
+        self.runner, self.waiting = Runner(), Waiting()
+        self._viewer, self._finish = viewer, Event()
+        self._receipt: Snapshot | None = None
+        self._source_crc32: int | None = None
+        self._replaced: tuple[Placed | None, list[LayerData]] | None = None
+        self.runner.updated.connect(self._updated)
+
+    @property
+    def may_finish(self) -> bool:
+        """Whether a restoration runs that was not told to finish."""
+        return self._receipt is not None and not self._finish.is_set()
+
+    def start(self, chosen: Chosen) -> Any:
+        """Restore a choice; nothing may be running. The worker; see `take_snapshot` for the errors."""
+        snapshot = chosen.snapshot()
+        # only what places the results is kept here: the pixels belong to the worker, which frees them
+        self._receipt, self._source_crc32, self._replaced = snapshot.without_pixels(), None, None
+        self._finish.clear()
+        self.waiting.now = weakref.ref(chosen.layer)
+        steps = restoration_steps(snapshot, chosen.settings, self._finish)
+        return self.runner.start(steps, self._restored, self._not_restored, f"Restoring {snapshot.name}")
+
+    def start_waiting(self) -> None:
+        """Restore what waits, if nothing is under way."""
+        viewer = self._viewer()
+        while self.runner.worker is None and viewer is not None and (chosen := self.waiting.next(viewer)) is not None:
+            try:
+                self.start(chosen)
+            except VaeRepairError as error:
+                notify(error)
+
+    def finish(self) -> None:
+        """End adapting now; what it has led to is kept if it is better."""
+        self._finish.set()
+
+    def cancel(self) -> None:
+        """Stop what is under way, with a restoration what waits too; the viewer stays as it was."""
+        self.runner.cancel()
+        if self._receipt is not None:
+            self.waiting.clear()
+
+    def work(
+        self, steps: Steps[T], done: Callable[[T], None], failed: Callable[[Exception | None], None], doing: str
+    ) -> None:
+        """Run other steps; nothing may be running. `done` and `failed` as in `Runner.start`; what waits comes next."""
+
+        def end(result: T) -> None:
+            hand_over(done, result)
+            self.start_waiting()
+
+        def give_up(error: Exception | None) -> None:
+            failed(error)
+            self.start_waiting()
+
+        self.runner.start(steps, end, give_up, doing)
+
+    def layer_of_placed(self) -> Any:
+        """The source of the last result; None once it is gone."""
+        reference = None if self.placed is None else self.placed.layer
+        return None if reference is None else reference()
+
+    # ---- what a restoration tells
+
+    def _updated(self, update: Update) -> None:
+        if update.model is not None:
+            self.model = update.model
+        if update.source_crc32 is not None:
+            self._source_crc32 = update.source_crc32
+        if update.result is not None:
+            hand_over(self._show_first, update.result)
+
+    def _restored(self, result: Restoration) -> None:
+        self.model = result.model
+        hand_over(self._show, result)
+        self._end(result, result.report.headline())
+
+    def _not_restored(self, error: Exception | None) -> None:
+        shown = self.placed is not None and self.placed.source is self._receipt
+        kept = "the starter's result is kept" if shown else "nothing was changed"
+        if shown and self._replaced is not None:
+            hand_over(self._put_back, self._replaced)
+            kept = "the earlier result is back"
+        if error is not None:
+            notify(error)
+        self._end(None, f"Cancelled; {kept}." if error is None else f"Stopped by an error; {kept}.")
+
+    def _end(self, result: Restoration | None, sentence: str) -> None:
+        self._receipt = self._replaced = self.waiting.now = None
+        self.finished.emit(result, sentence)
+        self.start_waiting()
+
+    # ---- results in the viewer
+
+    def _show_first(self, result: Restoration) -> None:
+        """The starter's result; what it takes the place of comes back if the run is cancelled."""
+        receipt = self._receipt
+        assert receipt is not None
+        earlier = layers_of_ours(self._viewer(), receipt.name)
+        self._replaced = (self.placed, earlier) if earlier else None
+        self._show(result)
+
+    def _show(self, result: Restoration) -> None:
+        viewer, receipt = self._viewer(), self._receipt
+        assert receipt is not None
+        added = add_results(viewer, result_layers(result, receipt, self._source_crc32))
+        viewer.layers.selection.active = added[-1]
+        self.placed = Placed(result, receipt, self.waiting.now)
+        self.placed_changed.emit(self.placed)
+
+    def _put_back(self, replaced: tuple[Placed | None, list[LayerData]]) -> None:
+        self.placed, layers = replaced
+        add_results(self._viewer(), layers)
+        self.placed_changed.emit(self.placed)
+
+
+def hand_over(done: Callable[[T], None], result: T) -> None:
+    """Call a function in Qt's thread; an exception raised in a slot would end the process."""
+    try:
+        done(result)
+    except Exception as error:
+        notify(without_frames(error))
