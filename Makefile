@@ -1,6 +1,7 @@
 # make demo [IMAGE=path]   restore an example, or your own image, and show it in napari
 # make test                run the tests
 # make lint                ruff, mypy, import-linter
+# make tour                drive the widget through all it does, and write the documentation's pictures
 # make bench               compare with classical denoisers and inpainters (hours; goes on where it was stopped)
 # make clean               remove what the above made
 #
@@ -21,7 +22,7 @@ DEMO_FLAGS := --screenshot
 endif
 endif
 
-.PHONY: demo test lint bench clean system
+.PHONY: demo test lint tour bench clean system
 .DEFAULT_GOAL := test
 
 demo: .venv/installed system
@@ -35,6 +36,9 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+tour: .venv/installed system
+	$(SCREEN) $(BIN)/python docs/tour.py
 
 bench: .venv/installed-bench
 	$(BIN)/python -m benchmarks.quality
