@@ -39,9 +39,8 @@ def toured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", PICTURES)
 def test_the_picture_shows_something(toured: Path, name: str) -> None:
     with Image.open(toured / f"{name}.png") as picture:
-        colours = np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)
         assert picture.width >= SIZE[0]
-    assert len(colours) > FEWEST_COLOURS
+        assert len(picture.getcolors()) > FEWEST_COLOURS
 
 
 def test_the_trust_report_is_a_page_with_figures(toured: Path) -> None:

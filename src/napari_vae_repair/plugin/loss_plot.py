@@ -100,8 +100,8 @@ class LossPlot(QWidget):
         for level, dash in zip(range(levels), DASHES * 2, strict=False):
             self._lines += right.plot([], [], linestyle=dash, linewidth=1, label=f"KL {level}")
         left.set_title("loss, by step", fontsize=8)
-        legend = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.97), "ncols": levels, "borderpad": 0.1}
-        right.legend(fontsize=6, frameon=False, handlelength=2, columnspacing=0.8, handletextpad=0.3, **legend)
+        legend = {"loc": "lower right", "bbox_to_anchor": (1.02, 0.97), "ncols": levels, "borderpad": 0.1}
+        right.legend(fontsize=6, frameon=False, handlelength=1.6, columnspacing=0.6, handletextpad=0.3, **legend)
         for axes in (left, right):
             axes.locator_params(nbins=4)
             axes.set_facecolor("none")
