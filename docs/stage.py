@@ -26,8 +26,8 @@ def leave_the_user_alone() -> Path:
 def mend_vispy() -> None:
     """Let vispy (0.17) keep the shader programs of removed layers.
 
-    Where it deletes them, Mesa's software renderer (22.3) crashes some redraws later, with napari alone too:
-    https://github.com/vispy/vispy/issues/1611.
+    Where it deletes them, Mesa's software renderer (22.3) crashes some redraws later, with napari alone too;
+    https://github.com/vispy/vispy/issues/1611 describes the like on Windows.
     """
     from vispy.gloo.glir import GlirProgram
 
