@@ -108,7 +108,7 @@ class Controls:
             value=0,
             min=0,
             max=3600,
-            tooltip="API: adapt_seconds. Trains the starter on on this layer first; kept only if it helps.",
+            tooltip="API: adapt_seconds. Trains the starter further on this layer first; kept only if it helps.",
         )
         self.adapt_steps = SpinBox(
             name="adapt_steps",
