@@ -102,7 +102,7 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     add("--residual", metavar="P", help="also write input minus restored, as floats (.tif, .ome.tif)")
     add("--std", metavar="P", help="also write the standard deviation of each pixel, as floats (.tif, .ome.tif)")
     add("--epochs", type=int, metavar="N", help="train on the image for so long instead of using the starter")
-    add("--adapt", dest="adapt_seconds", type=float, metavar="SECONDS", help="train the starter further on the image first")
+    add("--adapt", dest="adapt_seconds", type=float, metavar="SECONDS", help="adapt the starter to the image first")
     add("--samples", type=int, metavar="N", help="posterior samples; 16 with --std if left out")
     add("--preset", metavar="NAME", help="preprocessing: standard or classic")
     add(

@@ -250,7 +250,7 @@ class Settings(_Frozen):
         STARTER, description='"starter" has been trained, "scratch" trains on the image, else the path of a saved model'
     )
     epochs: int = Field(50, ge=1, le=100_000, description="of a training from scratch")
-    adapt_seconds: float = Field(0.0, ge=0, le=86_400, description="how long the starter is trained further on the image")
+    adapt_seconds: float = Field(0.0, ge=0, le=86_400, description="how long the starter is adapted to the image")
     adapt_steps: int | None = Field(None, ge=1, le=10**6, description="the same as a count, which can be repeated")
     adapt_stop: int | None = Field(
         None, ge=3, le=10**6, description="of the steps, after how many adapting was ended early"
