@@ -22,7 +22,6 @@ from napari_vae_repair.vae.device import choose_device
 
 STRIDE, GRIDS = 4, (0, 5, 10, 15)  # a quarter of the pixels is predicted, one grid of them after the other
 MOST_SHARED = 0.15  # correlation of neighbours from which on they tell of a pixel's noise
-NO_ADAPTING = {"adapt_seconds": 0.0, "adapt_steps": None, "adapt_stop": None}
 TRAINING_SHARE = 0.95  # of the autoencoder's time
 
 Array = NDArray[np.float32]
@@ -129,7 +128,7 @@ class Contest:
                 "What is compared must be in the units of the image.",
                 "Choose the preset standard, or take that step out of the chain.",
             )
-        calls, told = 1 + len(GRIDS), ours.settings.model_copy(update=NO_ADAPTING)
+        calls, told = 1 + len(GRIDS), ours.settings.without_adapting()
         self.share += 1 / calls
 
         def again(image: Array) -> Array:

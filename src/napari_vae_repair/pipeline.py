@@ -48,8 +48,6 @@ from napari_vae_repair.vae.train import Prepared
 
 __all__ = ["Progress", "encode", "restore", "restore_steps"]
 
-_ONE_PASS = {"adapt_seconds": 0.0, "adapt_steps": None, "adapt_stop": None, "samples": 0, "keep_samples": False}
-
 
 def restore(
     image: Any,
@@ -280,7 +278,8 @@ class _Run:
     ) -> Generator[Progress, None, tuple[Model, Posterior | None]]:
         """The model adapted to the planes, and what came of them where it stayed as it was; its result comes first."""
         first = yield from self.asked(model, "first", 0, should_stop)
-        yield Progress("first", 1, 1, result=self.result(model, first, 0, self.settings.model_copy(update=_ONE_PASS)))
+        one_pass = self.settings.without_adapting().model_copy(update={"samples": 0, "keep_samples": False})
+        yield Progress("first", 1, 1, result=self.result(model, first, 0, one_pass))
         refined, note = yield from refine(
             model, self.shown, self.damaged, self.settings, self.device, should_stop, should_finish
         )

@@ -284,6 +284,10 @@ class Settings(_Frozen):
         """Whether the starter is trained further on the image."""
         return self.adapt_seconds > 0 or self.adapt_steps is not None
 
+    def without_adapting(self) -> Settings:
+        """The same for a model that is used as it is."""
+        return self.model_copy(update={"adapt_seconds": 0.0, "adapt_steps": None, "adapt_stop": None})
+
     @model_validator(mode="after")
     def _a_starter_adapts(self) -> Settings:
         if self.adapts and self.model == SCRATCH:

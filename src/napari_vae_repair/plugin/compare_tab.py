@@ -11,7 +11,6 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -26,6 +25,7 @@ from napari_vae_repair.plugin.layers import add_results
 from napari_vae_repair.plugin.method_list import MethodList
 from napari_vae_repair.plugin.region import Region, shapes_rectangle, visible_region
 from napari_vae_repair.plugin.snapshot import take_snapshot
+from napari_vae_repair.plugin.tab_parts import wrapped
 from napari_vae_repair.ranking import Compared, Comparison
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class CompareTab(QWidget):
 
     def _build(self) -> None:
         self.methods = MethodList()
-        self.notes = _sentence("")
+        self.notes = wrapped("")
         self.region, self.reference = LayerCombo(PLANE, CANVAS), LayerCombo(NO_REFERENCE)
         self.region.setToolTip(
             "API: compare(image[...]). On which part of the layer: the plane in view, what the canvas shows of it, or "
@@ -76,12 +76,20 @@ class CompareTab(QWidget):
         self.reference.setToolTip(
             "API: compare(reference=...). The true image, of the same shape, for PSNR and SSIM; the loss needs none."
         )
-        self.compare_button = _button("Compare", "API: compare(image, only=...). Run the ticked methods.")
-        self.sentence = _sentence(EMPTY)
+        self.compare_button = self._button(
+            "Compare", self.start, "API: compare(image, only=...). Run the ticked methods."
+        )
+        self.sentence = wrapped(EMPTY)
         self.table = CompareTable()
-        self.add_button = _button("Add as layer", "API: Compared.restored. Add the selected row's result as a layer.")
-        self.table_button = _button("Save table…", "API: Comparison.csv(). Comma-separated values.")
-        self.figure_button = _button("Save figure…", "API: contact_sheet(image, comparison). All results as a PNG.")
+        self.add_button = self._button(
+            "Add as layer", self.add_layer, "API: Compared.restored. Add the selected row's result as a layer."
+        )
+        self.table_button = self._button(
+            "Save table…", self._ask_table, "API: Comparison.csv(). Comma-separated values."
+        )
+        self.figure_button = self._button(
+            "Save figure…", self._ask_figure, "API: contact_sheet(image, comparison). All results as a PNG."
+        )
         form = QFormLayout()
         form.addRow("On", self.region)
         form.addRow("Reference", self.reference)
@@ -99,14 +107,16 @@ class CompareTab(QWidget):
         layout.addWidget(self.add_button)
         layout.addLayout(buttons)
 
+    def _button(self, text: str, act: Callable[[], Any], tooltip: str) -> QPushButton:
+        button = QPushButton(text)
+        button.setToolTip(tooltip)
+        button.clicked.connect(lambda: self._try(act))
+        return button
+
     def _connect(self) -> None:
         self.methods.itemChanged.connect(self._show_notes)
-        self.compare_button.clicked.connect(lambda: self._try(self.start))
-        self.add_button.clicked.connect(lambda: self._try(self.add_layer))
         self.table.itemDoubleClicked.connect(lambda: self._try(self.add_layer))
         self.table.itemSelectionChanged.connect(self._show_buttons)
-        self.table_button.clicked.connect(lambda: self._try(self._ask_table))
-        self.figure_button.clicked.connect(lambda: self._try(self._ask_figure))
         viewer = self._desk.viewer()
         if viewer is not None:
             for event in (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.reordered):
@@ -265,8 +275,8 @@ class CompareTab(QWidget):
 
     def _show_buttons(self) -> None:
         self.add_button.setEnabled(self.table.chosen() is not None)
-        for button in (self.table_button, self.figure_button):
-            button.setEnabled(bool(self.table.compared))
+        for save in (self.table_button, self.figure_button):
+            save.setEnabled(bool(self.table.compared))
 
     def _watch_name(self, event: Any) -> None:
         event.value.events.name.connect(self.reset_choices)
@@ -279,15 +289,3 @@ class _Post(QObject):
     """Carries news from the worker's thread to Qt's."""
 
     news = Signal(int, object)
-
-
-def _sentence(text: str) -> QLabel:
-    label = QLabel(text)
-    label.setWordWrap(True)
-    return label
-
-
-def _button(text: str, tooltip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tooltip)
-    return button

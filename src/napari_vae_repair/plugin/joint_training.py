@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Generator, Sequence
-from dataclasses import replace
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +11,13 @@ from napari_vae_repair.errors import InputError
 from napari_vae_repair.plugin.damage_mask import type_of
 from napari_vae_repair.plugin.forecast import Forecast, Update
 from napari_vae_repair.plugin.layers import our_facts
-from napari_vae_repair.plugin.worker import SECONDS_BETWEEN_UPDATES, import_pipeline
+from napari_vae_repair.plugin.worker import import_pipeline, told
 from napari_vae_repair.settings import SCRATCH, Settings
 
 if TYPE_CHECKING:
-    from napari_vae_repair.phases import Progress
     from napari_vae_repair.plugin.desk import Steps
     from napari_vae_repair.plugin.snapshot import Snapshot
-    from napari_vae_repair.vae.record import Losses, Model
+    from napari_vae_repair.vae.record import Model
 
 
 def layers_to_train_on(viewer: Any) -> list[Any]:
@@ -70,24 +67,6 @@ def joint_steps(snapshots: Sequence[Snapshot], settings: Settings) -> Steps[Mode
             images.append(given.pop(0).read(stop.is_set))
         run = train_on(images, settings, should_stop=stop.is_set)
         del images  # held by the run alone, and freed with it
-        return (yield from _told(run, Forecast(settings.epochs, settings.model == SCRATCH, settings.adapts)))
+        return (yield from told(run, Forecast(settings.epochs, settings.model == SCRATCH, settings.adapts)))
 
     return steps
-
-
-def _told(run: Generator[Progress, None, Model], forecast: Forecast) -> Generator[Update, None, Model]:
-    """An update now and then, with the losses since the one before."""
-    told_at = 0.0
-    losses: list[Losses] = []
-    while True:
-        try:
-            progress = next(run)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        if progress.losses is not None:
-            losses.append(progress.losses)
-        update = forecast.update(progress)
-        if progress.model is not None or time.monotonic() - told_at > SECONDS_BETWEEN_UPDATES:
-            told_at = time.monotonic()
-            yield replace(update, losses=tuple(losses))
-            losses.clear()

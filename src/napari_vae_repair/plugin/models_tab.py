@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QFrame,
     QGridLayout,
     QInputDialog,
-    QLabel,
     QMessageBox,
     QPushButton,
     QScrollArea,
@@ -26,6 +25,7 @@ from napari_vae_repair.plugin.joint_training import joint_steps, layers_to_train
 from napari_vae_repair.plugin.models_table import ModelsTable, description, same_model
 from napari_vae_repair.plugin.preferences import default_model, set_default_model
 from napari_vae_repair.plugin.snapshot import take_snapshot
+from napari_vae_repair.plugin.tab_parts import button, wrapped
 from napari_vae_repair.settings import STARTER
 
 if TYPE_CHECKING:
@@ -52,9 +52,7 @@ class ModelsTab(QWidget):
         self._desk, self._use = desk, use
         self.store = store or ModelStore()
         self.table = ModelsTable()
-        self.details = QLabel()
-        self.details.setWordWrap(True)
-        self.details.setTextFormat(Qt.TextFormat.PlainText)  # names are anything
+        self.details = wrapped("")  # plain text: names are anything
         self.details.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         inside = QWidget()
         column = QVBoxLayout(inside)
@@ -106,16 +104,13 @@ class ModelsTab(QWidget):
         )
         grid = QGridLayout()
         buttons = (self.use_button, self.default_button, self.rename_button, self.delete_button)
-        for number, button in enumerate((*buttons, self.add_button, self.save_button)):
-            grid.addWidget(button, number // 2, number % 2)
+        for number, each in enumerate((*buttons, self.add_button, self.save_button)):
+            grid.addWidget(each, number // 2, number % 2)
         grid.addWidget(self.train_button, 3, 0, 1, 2)
         return grid
 
     def _button(self, text: str, action: Callable[[], None], tooltip: str) -> QPushButton:
-        button = QPushButton(text)
-        button.setToolTip(f"<span>{tooltip}</span>")  # rich text, which Qt breaks into lines
-        button.clicked.connect(lambda: self._do(action))
-        return button
+        return button(text, lambda: self._do(action), tooltip)
 
     def _do(self, action: Callable[[], None]) -> None:
         try:

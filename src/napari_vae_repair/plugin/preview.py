@@ -180,13 +180,13 @@ def preview_steps(plane: Snapshot, region: Region, settings: Settings) -> Steps[
     """Steps that restore a region of a plane in one pass, with the starter where a training was asked for."""
     given = [plane]
     model = STARTER if settings.model == SCRATCH else settings.model
-    quick = {"model": model, "adapt_seconds": 0.0, "adapt_steps": None, "samples": 0, "keep_samples": False}
+    quick = settings.without_adapting().model_copy(update={"model": model, "samples": 0, "keep_samples": False})
 
     def steps(stop: Event) -> Generator[Update, None, Previewed]:
         began, source = time.perf_counter(), given.pop()
         restore_steps, _ = import_pipeline()
         image = cut(source, region).read(stop.is_set)
-        run = restore_steps(image, settings.model_copy(update=quick), should_stop=stop.is_set)
+        run = restore_steps(image, quick, should_stop=stop.is_set)
         while True:
             try:
                 next(run)

@@ -9,8 +9,7 @@ from napari_vae_repair.plugin.controls import duration, wrap
 from napari_vae_repair.plugin.copying import CopyRow
 from napari_vae_repair.plugin.forecast import Update
 from napari_vae_repair.plugin.loss_plot import LossPlot
-
-PROGRESS_STEPS = 1000
+from napari_vae_repair.plugin.runner import BAR_STEPS
 
 
 class RunPanel(Container[Widget]):
@@ -39,7 +38,7 @@ class RunPanel(Container[Widget]):
             labels=False,
         )
         buttons.margins = (0, 0, 0, 0)
-        self.progress = ProgressBar(max=PROGRESS_STEPS, value=0)
+        self.progress = ProgressBar(max=BAR_STEPS, value=0)
         self.status = Label(value="")
         super().__init__(widgets=[buttons, copies, self.progress, self.status], labels=False)
         self.margins = (0, 0, 0, 0)
@@ -59,7 +58,7 @@ class RunPanel(Container[Widget]):
         self.finish_button.enabled = may_finish and update.phase == "adapt"
         left = "" if update.seconds_left is None else f" · {duration(update.seconds_left)} left"
         self.status.value = update.text + left + waiting
-        self.progress.value = round(update.fraction * PROGRESS_STEPS)
+        self.progress.value = round(update.fraction * BAR_STEPS)
 
     def show_running(self, running: bool, *, stopping: bool, queueable: bool) -> None:
         """Enable what can be pressed: `queueable` while something runs."""

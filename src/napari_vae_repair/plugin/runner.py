@@ -36,6 +36,7 @@ class Runner:
     def __init__(self) -> None:
         self._worker: Any = None
         self._stop: Event | None = None
+        self._orphaned: weakref.finalize[..., Runner] | None = None
         self._alive = True
         self._done: Callable[[Any], None] = _nothing
         self._failed: Callable[[Any], None] = _nothing
@@ -79,7 +80,7 @@ class Runner:
         }
         self.started.emit(doing or "")
         self._worker, self._stop = start_worker(steps, connect, doing)
-        weakref.finalize(self, self._stop.set)  # nobody would be left to cancel it
+        self._orphaned = weakref.finalize(self, self._stop.set)  # nobody would be left to cancel it
         return self._worker
 
     def cancel(self) -> None:
@@ -119,6 +120,8 @@ class Runner:
     def _end(self) -> None:
         self._worker = self._stop = None
         self._done = self._failed = _nothing
+        if self._orphaned is not None:
+            self._orphaned.detach()
         self.ended.emit()
 
 

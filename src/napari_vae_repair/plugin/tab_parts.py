@@ -1,4 +1,4 @@
-"""What the boxes of the tab Uncertainty are made of."""
+"""Labels and buttons of the tabs."""
 
 from __future__ import annotations
 

@@ -30,7 +30,8 @@ from napari_vae_repair.plugin.models_tab import ModelsTab
 from napari_vae_repair.plugin.notices import notify
 from napari_vae_repair.plugin.preferences import read_preferences
 from napari_vae_repair.plugin.restoring import Restoring
-from napari_vae_repair.plugin.run_panel import PROGRESS_STEPS, RunPanel
+from napari_vae_repair.plugin.run_panel import RunPanel
+from napari_vae_repair.plugin.runner import BAR_STEPS
 from napari_vae_repair.plugin.trust_tab import TrustTab
 from napari_vae_repair.plugin.uncertainty_tab import UncertaintyTab
 from napari_vae_repair.plugin.view_tab import ViewTab
@@ -385,7 +386,7 @@ class VaeRepairWidget(Container[Widget]):
             self.panel.end(sentence)
         else:
             self.save_button.enabled = True
-            self.progress.value = PROGRESS_STEPS
+            self.progress.value = BAR_STEPS
             self.panel.end(sentence, details=result.report.text(), verdict=_verdict(result))
         self.finished.emit(result)
 

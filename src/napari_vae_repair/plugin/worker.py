@@ -105,17 +105,17 @@ def restoration_steps(snapshot: Snapshot, settings: Settings, finish: Event) -> 
         image = given.pop().read(stop.is_set)
         yield Update(0.0, "Preparing", device=named, source_crc32=fingerprint(image.pixels))
         forecast = Forecast(settings.epochs, settings.model == SCRATCH, settings.adapts)
-        run = restore_steps(image, settings, should_stop=stop.is_set, should_finish=finish.is_set)
+        run: Generator[Progress, None, Restoration] = restore_steps(
+            image, settings, should_stop=stop.is_set, should_finish=finish.is_set
+        )
         del image  # held by the run alone, and freed with it
-        return (yield from _told(run, forecast, named))
+        return (yield from told(run, forecast, named))
 
     return steps
 
 
-def _told(
-    run: Generator[Progress, None, Restoration], forecast: Forecast, device: str
-) -> Generator[Update, None, Restoration]:
-    """An update now and then, and whenever there is news."""
+def told(run: Generator[Progress, None, T], forecast: Forecast, device: str = "") -> Generator[Update, None, T]:
+    """The steps of a run as updates: one now and then, and whenever there is news; gives back what the run does."""
     told_at, told_phase, told_model = 0.0, "", False
     losses: list[Losses] = []
     while True:
