@@ -27,6 +27,7 @@ from napari_vae_repair.settings import (
     format_chain,
     make_settings,
     parse_chain,
+    parse_memory,
 )
 
 CHANGED = [
@@ -148,6 +149,8 @@ def test_unknown_names_list_near_ones(name: str, near: str) -> None:
         {"device": "gpu"},
         {"device": "cuda:x"},
         {"tile_px": 8},
+        {"memory_mb": 255},
+        {"allow_cpu": "perhaps"},
         {"chain": ()},
         {"chain": (Normalise(),)},
         {"chain": "normalise, float32"},
@@ -215,3 +218,17 @@ def test_what_only_training_can_follow_means_training_unless_a_model_is_named(ch
     assert make_settings(None, **changes).model == "scratch"
     assert make_settings(None, model="starter", **changes).model == "starter"
     assert Settings.model_validate(changes).model == "scratch"
+
+
+@pytest.mark.parametrize(
+    ("text", "megabytes"), [("2GB", 2000), ("1.5 GiB", 1610), ("800MB", 800), ("2g", 2000), ("1TB", 10**6)]
+)
+def test_an_amount_of_memory_is_read_with_its_unit(text: str, megabytes: int) -> None:
+    assert parse_memory(text) == megabytes
+    assert make_settings(memory_mb=parse_memory(text)).memory_mb == megabytes
+
+
+@pytest.mark.parametrize("text", ["2", "2000000000", "", "much", "-3GB", "100MB", "0GB"])
+def test_an_amount_without_unit_or_too_small_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="memory.*2GB"):
+        parse_memory(text)

@@ -19,6 +19,7 @@ from napari_vae_repair.restoration import Restoration
 from napari_vae_repair.settings import Settings
 from napari_vae_repair.vae.autoencoder import TrainedAutoencoder, reconstruct, train_autoencoder
 from napari_vae_repair.vae.device import choose_device
+from napari_vae_repair.vae.memory import MOST_TILE_PX
 
 STRIDE, GRIDS = 4, (0, 5, 10, 15)  # a quarter of the pixels is predicted, one grid of them after the other
 MOST_SHARED = 0.15  # correlation of neighbours from which on they tell of a pixel's noise
@@ -151,7 +152,7 @@ class Contest:
             self.share = TRAINING_SHARE * step.done / step.total
 
         def again(image: Array) -> Array:
-            tile_px, stop = self._settings.tile_px, self._should_stop
+            tile_px, stop = self._settings.tile_px or MOST_TILE_PX, self._should_stop
             planes = reconstruct(trained, _as_planes(image), tile_px=tile_px, device=device, should_stop=stop)
             return planes[0, 0] if self._axis is None else np.moveaxis(planes[0], 0, -1)
 

@@ -19,6 +19,7 @@ from napari_vae_repair.settings import DEFAULT_SAMPLES, SCRATCH, STARTER, GivenN
 from napari_vae_repair.vae.adapt import Seen, adapt, obstacle
 from napari_vae_repair.vae.checkpoint import load_model
 from napari_vae_repair.vae.device import Device
+from napari_vae_repair.vae.memory import MOST_TILE_PX
 from napari_vae_repair.vae.predict import Posterior, View, predict_steps
 from napari_vae_repair.vae.record import Losses, Model, trained_on
 from napari_vae_repair.vae.starter import load_starter
@@ -233,7 +234,7 @@ def ask(
         samples=samples,
         keep_samples=settings.keep_samples and samples > 0,
         seed=settings.seed,
-        tile_px=settings.tile_px,
+        tile_px=settings.tile_px or MOST_TILE_PX,
         device=device,
         should_stop=should_stop,
     )

@@ -8,7 +8,7 @@ import os
 import re
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from napari_vae_repair.errors import SettingsError
 
@@ -234,6 +234,7 @@ class Training(_Frozen):
 
 STARTER, SCRATCH = "starter", "scratch"
 DEVICE_PATTERN = r"^(auto|cpu|mps|cuda(:\d+)?)$"
+LEAST_MEMORY_MB = 256
 DEFAULT_SAMPLES = 16  # of a model of one image, whose mean of samples is better than its one pass
 
 # ---- all of it --------------------------------------------------------------------------------
@@ -263,7 +264,13 @@ class Settings(_Frozen):
     network: Network = Network()
     training: Training = Training()
     device: str = Field("auto", pattern=DEVICE_PATTERN, description="auto = CUDA, then MPS, then CPU")
-    tile_px: int = Field(512, ge=64, le=16384, description="side of the tiles in which an image is restored, in pixels")
+    tile_px: int | None = Field(
+        None, ge=64, le=16384, description="side of the tiles of a restoration, in pixels; None = as memory allows"
+    )
+    memory_mb: int | None = Field(
+        None, ge=LEAST_MEMORY_MB, description="most memory that a run may use, in MB (10**6 bytes); None = what is free"
+    )
+    allow_cpu: bool = Field(False, description="go on on the CPU where the smallest tile exhausts a GPU")
     seed: int = Field(0, ge=0, lt=2**32)
 
     @model_validator(mode="before")
@@ -381,6 +388,27 @@ def format_chain(steps: tuple[Step, ...]) -> str:
         inner = ", ".join(f"{name}={value}" for name, value in changed.items())
         parts.append(step.step + (f"({inner})" if inner else ""))
     return ", ".join(parts)
+
+
+def parse_memory(text: str) -> int:
+    """`Settings.memory_mb` that a text such as ``2GB``, ``1.5 GiB`` or ``800MB`` means, in MB (10**6 bytes).
+
+    Raises
+    ------
+    SettingsError
+        For text that is no amount of memory with its unit, or less than the smallest `memory_mb`.
+    """
+    try:
+        megabytes = TypeAdapter(ByteSize).validate_python(text) // 10**6
+        if text.strip()[-1:].isalpha() and megabytes >= LEAST_MEMORY_MB:
+            return int(megabytes)
+    except ValidationError:
+        pass
+    raise SettingsError(
+        f"The memory {text!r} was refused.",
+        f"A number with its unit is needed, {LEAST_MEMORY_MB} MB or more.",
+        "Write it as in 2GB, 1.5GiB or 800MB.",
+    )
 
 
 def _plain(value: Any) -> Any:

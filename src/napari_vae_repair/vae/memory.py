@@ -1,0 +1,5 @@
+"""How large a tile may be."""
+
+from __future__ import annotations
+
+MOST_TILE_PX = 512
