@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from napari_vae_repair.settings import Network
+from napari_vae_repair.vae.latent import Gaussian
 from napari_vae_repair.vae.model import HierarchicalVAE
 
 SMALL = Network(widths=(6, 5), latents=(2, 3))
@@ -59,6 +60,30 @@ def test_no_output_depends_on_pixels_beyond_the_stated_reach(settings: Network) 
     assert len(rows) > 0
     assert side // 2 - rows.min() <= reach
     assert rows.max() - side // 2 <= reach
+
+
+@pytest.mark.parametrize("settings", NETWORKS)
+@pytest.mark.parametrize("rows", [slice(0, 7), slice(71, 90), slice(150, 160)])
+def test_a_part_decoded_alone_equals_it_in_the_whole(settings: Network, rows: slice) -> None:
+    network = trained_looking(HierarchicalVAE(1, settings))
+    height, width, columns = 160, 48, slice(17, 24)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(1, 1, height, width, generator=generator)
+    noise = [torch.randn(1, 8, height, width, generator=generator) for _ in settings.widths]
+    windows = network.windows((rows, columns), height, width)
+    whole = [(slice(0, height), slice(0, width))] * len(windows)
+
+    def decoded(parts: list[tuple[slice, slice]] | None) -> torch.Tensor:
+        def drawn(level: int, q: Gaussian) -> torch.Tensor:
+            ys, xs = (parts or whole)[level]
+            corner = noise[level][:, : q.mean.shape[1], ys.start :, xs.start :]
+            return corner[..., : q.mean.shape[2], : q.mean.shape[3]]
+
+        return network.decode(network.encode(x, torch.zeros_like(x)), drawn, windows=parts).clean
+
+    top, left = (2 * part.start for part in windows[0])
+    part = decoded(list(windows))[..., rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+    torch.testing.assert_close(part, decoded(None)[..., rows, columns], rtol=1e-4, atol=1e-4)
 
 
 def test_output_is_float32_under_bfloat16_autocast() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from napari_vae_repair.errors import Cancelled
 from napari_vae_repair.image.opponent import from_opponent, std_from_opponent
-from napari_vae_repair.image.tiles import Tile, plan_tiles
+from napari_vae_repair.image.tiles import Tile, Window, plan_tiles
 from napari_vae_repair.vae.calibration import Calibration
 from napari_vae_repair.vae.device import Device, memory_released, to_device
 from napari_vae_repair.vae.latent import Gaussian, Place, coordinate_noise
@@ -152,12 +152,13 @@ def predict_steps(
                     # never around a yield: the caller would run without gradients too
                     with torch.no_grad(), device.precision():
                         encoded = network.encode(x, lost, told)
+                    windows = network.windows(tile.crop, *x.shape[2:])
                     for sample in decodings:
                         corner = tile.read[0].start, tile.read[1].start
-                        noise = _no_noise if sample is None else _noise_at(Place(seed, index, sample, *corner))
+                        noise = _no_noise if sample is None else _noise_at(Place(seed, index, sample, *corner), windows)
                         with torch.no_grad(), device.precision():
-                            clean = network.decode(encoded, noise, divergence=False).clean
-                        decoded = _prepared_units(clean, tile, view.value_range)
+                            clean = network.decode(encoded, noise, divergence=False, windows=windows).clean
+                        decoded = _prepared_units(clean, tile.crop, windows[0], view.value_range)
                         if sample is None:
                             posterior.add_mean(index, tile, decoded)
                         else:
@@ -290,7 +291,7 @@ def _plan(network: HierarchicalVAE, height: int, width: int, tile_px: int) -> li
         -(-height // network.stride) * network.stride,
         -(-width // network.stride) * network.stride,
         tile_px=tile_px,
-        halo_px=network.receptive_px,
+        halo_px=network.halo_px,
         blend_px=BLEND_PX,
         stride=network.stride,
     )
@@ -317,18 +318,23 @@ def _no_noise(level: int, posterior: Gaussian) -> None:
     """Each latent at its posterior mean."""
 
 
-def _noise_at(place: Place) -> Callable[[int, Gaussian], Tensor]:
+def _noise_at(place: Place, windows: Sequence[Window]) -> Callable[[int, Gaussian], Tensor]:
     def noise(level: int, posterior: Gaussian) -> Tensor:
         _, channels, height, width = posterior.mean.shape
-        drawn = coordinate_noise(place, level, (channels, height, width))
+        down, right = (part.start << (level + 1) for part in windows[level])
+        drawn = coordinate_noise(replace(place, y=place.y + down, x=place.x + right), level, (channels, height, width))
         return torch.from_numpy(drawn)[None].to(posterior.mean.device)
 
     return noise
 
 
-def _prepared_units(clean: Tensor, tile: Tile, value_range: ValueRange) -> NDArray[np.float32]:
-    """``(C, Y, X)`` of the tile's write window."""
-    cropped = clean[0, :, tile.crop[0], tile.crop[1]].float().cpu().numpy()
+def _prepared_units(clean: Tensor, crop: Window, decoded: Window, value_range: ValueRange) -> NDArray[np.float32]:
+    """``(C, Y, X)`` of the part `crop` of what was read; of the finest level the part `decoded` was decoded."""
+    rows, columns = (
+        slice(part.start - 2 * window.start, part.stop - 2 * window.start)
+        for part, window in zip(crop, decoded, strict=True)
+    )
+    cropped = clean[0, :, rows, columns].float().cpu().numpy()
     return ((cropped - np.float32(value_range.offset)) / np.float32(value_range.scale)).astype(np.float32)
 
 
