@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 import tifffile
 from numpy.typing import DTypeLike, NDArray
 
@@ -28,8 +25,9 @@ from napari_vae_repair.image.ometiff import (
     tiff_options,
     write_layers,
 )
+from napari_vae_repair.image.pictures import read_picture
 from napari_vae_repair.image.record import Image
-from napari_vae_repair.image.tiff import OURS, decoding, json_metadata, read_tiff
+from napari_vae_repair.image.tiff import OURS, json_metadata, read_tiff
 
 __all__ = [
     "READABLE", "WRITABLE", "StoredImage", "check_format", "is_restored_file", "read_image", "read_layers",
@@ -38,7 +36,6 @@ __all__ = [
 
 READABLE = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 WRITABLE = (".tif", ".tiff", ".ome.tif", ".ome.tiff", ".png", ".jpg", ".jpeg")
-_PNG_16_BIT_COLOUR = {(16, 2), (16, 4), (16, 6)}  # (bits, colour type) that Pillow would cut to 8 bits
 
 
 def read_image(path: str | Path, axes: str | None = None) -> Image:
@@ -76,7 +73,7 @@ def read_image(path: str | Path, axes: str | None = None) -> Image:
     if path.stat().st_size == 0:
         raise ImageFileError(f"{path} is empty.", "An image file has at least a header.", "Copy or export it again.")
     if path.suffix.lower() not in (".tif", ".tiff"):
-        pixels = _read_picture(path)
+        pixels = read_picture(path)
         return Image(pixels, axes or "YXS"[: pixels.ndim], name=path.stem)
     own = read_first(path, axes)
     return read_tiff(path, axes) if own is None else own
@@ -232,40 +229,6 @@ def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
             "Choose one of these, or leave it out.",
         )
     return known
-
-
-def _read_picture(path: Path) -> NDArray[Any]:
-    """Pixels (Y, X) or (Y, X, S) of a PNG, JPEG or BMP."""
-    with decoding(path), warnings.catch_warnings():
-        # Pillow warns of large images as of an attack; micrographs are large
-        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-        if _png_header(path) in _PNG_16_BIT_COLOUR:
-            pixels: NDArray[Any] = imagecodecs.png_decode(path.read_bytes())
-            return np.ascontiguousarray(pixels[..., 0]) if pixels.shape[-1] == 2 else pixels
-        try:
-            with PIL.Image.open(path) as picture:
-                return _pixels(PIL.ImageOps.exif_transpose(picture))
-        except PIL.Image.DecompressionBombError as error:
-            raise ImageFileError(
-                f"{path} is too large for its file type: {error}.",
-                f"PNG, JPEG and BMP are read up to {2 * (PIL.Image.MAX_IMAGE_PIXELS or 0)} pixels.",
-                "Export the image as TIFF.",
-            ) from error
-
-
-def _pixels(picture: PIL.Image.Image) -> NDArray[Any]:
-    if picture.mode in ("1", "L", "RGB", "RGBA") or picture.mode.startswith("I;16"):
-        return np.array(picture)
-    if picture.mode == "I":  # how Pillow before 11.0 gives 16-bit grey PNG
-        return np.array(picture).astype(np.uint16)
-    return np.array(picture.getchannel(0) if picture.mode in ("LA", "La") else picture.convert("RGB"))
-
-
-def _png_header(path: Path) -> tuple[int, int] | None:
-    """Bits and colour type of a PNG; None for other files."""
-    with path.open("rb") as stream:
-        header = stream.read(26)
-    return struct.unpack("BB", header[24:26]) if header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 26 else None
 
 
 def _encoded_picture(path: str | Path, pixels: NDArray[Any], extension: str) -> bytes:

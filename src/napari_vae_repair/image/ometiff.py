@@ -17,6 +17,7 @@ from napari_vae_repair import __version__
 from napari_vae_repair.errors import ImageFileError
 from napari_vae_repair.image.atomic import replacing
 from napari_vae_repair.image.axes import check_axes
+from napari_vae_repair.image.limits import check_size
 from napari_vae_repair.image.record import Image
 from napari_vae_repair.image.tiff import (
     DECODING_ERRORS,
@@ -24,10 +25,9 @@ from napari_vae_repair.image.tiff import (
     check_series,
     decoding,
     described,
-    is_complete,
     json_metadata,
+    opened_tiff,
     tidy_axes,
-    truncated,
 )
 
 _STACKS = "TZC"  # the stacks of OME
@@ -165,17 +165,15 @@ def read_first(path: Path, axes: str | None = None) -> Image | None:
 
 def _read_series(path: Path, count: int | None = None) -> list[tuple[StoredImage, dict[str, Any]]]:
     """The first `count` images with their notes; empty for files of other programs."""
-    with decoding(path):
-        if not is_complete(path):
-            raise truncated(path)
-        with tifffile.TiffFile(path) as tif:
-            records = _records(tif)
-            if len(records) != len(tif.series):
-                return []
-            for series in tif.series[:count]:
-                check_series(path, series)
-            pairs = zip(tif.series[:count], records[:count], strict=True)
-            return [(_decoded(series.asarray(), record), record) for series, record in pairs]
+    with decoding(path), opened_tiff(path) as tif:
+        records = _records(tif)
+        if len(records) != len(tif.series):
+            return []
+        for series in tif.series[:count]:
+            check_series(path, series)
+            check_size(path, series.shape, series.dtype)
+        pairs = zip(tif.series[:count], records[:count], strict=True)
+        return [(_decoded(series.asarray(), record), record) for series, record in pairs]
 
 
 def is_restored_file(path: str | Path) -> bool:
@@ -197,7 +195,7 @@ def read_provenance(path: str | Path) -> dict[str, Any] | None:
         The file is missing or damaged.
     """
     path = Path(path)
-    with decoding(path), tifffile.TiffFile(path) as tif:
+    with decoding(path), opened_tiff(path) as tif:
         shaped = (tif.shaped_metadata or ({},))[0].get(OURS)
         record = shaped or next(iter(_records(tif)), {})
         provenance = record.get("provenance")
@@ -237,11 +235,13 @@ def _encoded(path: str | Path, layer: StoredImage) -> tuple[NDArray[Any], dict[s
 
 
 def _decoded(stored: NDArray[Any], record: dict[str, Any]) -> StoredImage:
-    axes, shape = record["axes"], record["shape"]
+    axes, shape, dtype = record["axes"], record["shape"], np.dtype(record["dtype"])
+    if dtype.kind not in "buif" or not isinstance(axes, str) or not isinstance(record["name"], str):
+        raise ValueError("its note on its layers is not ours")  # a dtype such as "S100000" would fill the memory
     tail = "YXS" if axes.endswith("S") else "YX"
     order = [axis for axis in axes if axis not in tail] + list(tail)
     pixels = stored.reshape([shape[axes.index(axis)] for axis in order])
-    pixels = np.transpose(pixels, [order.index(axis) for axis in axes]).astype(record["dtype"])
+    pixels = np.transpose(pixels, [order.index(axis) for axis in axes]).astype(dtype)
     return StoredImage(record["name"], pixels, axes, record["pixel_size_um"], record["meta"])
 
 

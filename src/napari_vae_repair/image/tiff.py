@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -16,7 +17,9 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_vae_repair.errors import ImageFileError, VaeRepairError
+from napari_vae_repair.image.limits import check_ome, check_ratio, check_size, check_xml
 from napari_vae_repair.image.record import Image
+from napari_vae_repair.image.tiff_directories import is_complete
 
 OURS = "napari-vae-repair"  # the key of our own metadata, and the value of the tag Software
 # What decoders raise on damaged files. The codecs of imagecodecs raise subclasses of RuntimeError, one that was
@@ -30,7 +33,7 @@ _UM_PER_UNIT = {
     "micrometer": 1.0, "mm": 1e3, "cm": 1e4, "dm": 1e5, "m": 1e6, "in": 25400.0, "inch": 25400.0,
 }  # fmt: skip
 _UNNAMED = "ZTIQPRHEABDFGJKLMNOUVW"  # letters for axes that the file names twice or not at all
-_TAG_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_CODECS = {1: "none", 5: "lzw", 8: "deflate", 32946: "deflate", 32773: "packbits"}  # by the tag Compression
 
 
 @contextmanager
@@ -80,15 +83,36 @@ def read_tiff(path: Path, axes: str | None = None) -> Image:
         `axes` do not fit, or the image cannot be restored at all (complex, empty, no finite value, ...).
     """
     with decoding(path):
-        if not is_complete(path):
-            raise truncated(path)
-        with tifffile.TiffFile(path) as tif:
+        with opened_tiff(path) as tif:
             series = tif.series[0]
             check_series(path, series)
+            check_size(path, series.shape, series.dtype)
             whole = series.asarray().reshape(series.get_shape(squeeze=False))
             pixels, letters = tidy_axes(whole, series.get_axes(squeeze=False), axes)
             sizes, names = _sizes_and_names(tif)
         return described(path, pixels, letters, sizes, names)
+
+
+@contextmanager
+def opened_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
+    """A TIFF that is complete, and whose metadata may be looked at: see `check_ome`.
+
+    Raises
+    ------
+    ImageFileError
+        It is not, or its XML could do harm.
+    """
+    if not is_complete(path):
+        raise truncated(path)
+    with tifffile.TiffFile(path) as tif:
+        first = tif.pages.first
+        for tag in (270, 700):  # ImageDescription, XMP
+            for position in range(2):  # a second description stands behind the first one
+                value = first.tags.get(tag, index=position)
+                text = value.value if value is not None else ""
+                text = text.decode("latin-1") if isinstance(text, bytes) else str(text)
+                (check_ome if first.is_ome and tag == 270 else check_xml)(path, text)
+        yield tif
 
 
 def described(path: Path, pixels: NDArray[Any], axes: str, sizes: dict[str, float], channels: list[str]) -> Image:
@@ -98,13 +122,17 @@ def described(path: Path, pixels: NDArray[Any], axes: str, sizes: dict[str, floa
         pixels,
         axes,
         name=path.name.split(".")[0],
-        pixel_size_um={axis: size for axis, size in sizes.items() if axis in axes},
-        channel_names=tuple(channels) if len(channels) == count else (),
+        # what a file notes may be anything that JSON holds
+        pixel_size_um={axis: float(sizes[axis]) for axis in axes if 0 < float(sizes.get(axis, 0)) < math.inf},
+        channel_names=tuple(str(name) for name in channels) if len(channels) == count else (),
     )
 
 
 def check_series(path: Path, series: tifffile.TiffPageSeries) -> None:
-    """Raise `ImageFileError` unless every pixel of the series is in the file (tifffile would fill in zeros)."""
+    """Raise `ImageFileError` unless every pixel of the series is in the file (tifffile would fill in zeros).
+
+    One strip or tile must fit into memory, and no file may claim more than its codec can hold; see `check_ratio`.
+    """
     pages = [page for page in series.pages if page is not None]
     if len(pages) < len(series.pages):
         raise ImageFileError(
@@ -118,53 +146,22 @@ def check_series(path: Path, series: tifffile.TiffPageSeries) -> None:
             ends = (start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=False))
             if max(ends, default=0) > file_bytes:
                 raise truncated(path)
+            _check_claim(path, page, series.keyframe)
+    check_size(path, series.keyframe.chunks, series.dtype)
     # ImageJ lists the first page only; the others follow it without a directory
     if series.dataoffset is not None and series.dataoffset + series.nbytes > file_bytes:
         raise truncated(path)
 
 
-def is_complete(path: Path) -> bool:
-    """Whether all directories and tag values of a TIFF lie within the file; True for files of another kind.
-
-    tifffile only logs a chain of directories that leads out of the file and gives the pages before it.
-    """
-    file_bytes = path.stat().st_size
-    with path.open("rb") as stream:
-        header = stream.read(16)
-        order = {b"II": "<", b"MM": ">"}.get(header[:2])
-        if order is None or len(header) < 16:
-            return order is None
-        is_big = struct.unpack(order + "H", header[2:4])[0] == 43
-        start = struct.unpack(order + ("Q" if is_big else "I"), header[8:16] if is_big else header[4:8])[0]
-        seen: set[int] = set()
-        while start and start not in seen:
-            seen.add(start)
-            end, start = _directory(stream, start, order, is_big)
-            if end > file_bytes:
-                return False
-    return True
-
-
-def _directory(stream: BinaryIO, start: int, order: str, is_big: bool) -> tuple[int, int]:
-    """Where one directory and its values end, and where the next one starts (0 = none)."""
-    count_code, entry_code, inline_bytes = ("Q", "HHQ8s", 8) if is_big else ("H", "HHI4s", 4)
-    offset_code = "Q" if is_big else "I"
-    count_bytes, entry_bytes = struct.calcsize(count_code), struct.calcsize("=" + entry_code)
-    beyond = 2**63, 0
-    stream.seek(start)
-    head = stream.read(count_bytes)
-    if len(head) < count_bytes:
-        return beyond
-    tags = struct.unpack(order + count_code, head)[0]
-    body = stream.read(min(tags, 65536) * entry_bytes + inline_bytes)
-    if tags > 65536 or len(body) < tags * entry_bytes + inline_bytes:
-        return beyond
-    end = start
-    for _, kind, count, raw in struct.iter_unpack(order + entry_code, body[:-inline_bytes]):
-        value_bytes = count * _TAG_BYTES.get(kind, 0)
-        if value_bytes > inline_bytes:
-            end = max(end, struct.unpack(order + offset_code, raw)[0] + value_bytes)
-    return end, struct.unpack(order + offset_code, body[-inline_bytes:])[0]
+def _check_claim(path: Path, page: Any, keyframe: tifffile.TiffPage) -> None:
+    """Raise where a page claims more than its strips or tiles can hold; those without a byte are left empty."""
+    counts = [count for count in page.databytecounts if count]
+    bits = keyframe.bitspersample or 8
+    chunk_bytes = math.prod(keyframe.chunks) * bits / 8
+    claimed = len(counts) * chunk_bytes
+    if not keyframe.is_tiled or keyframe.is_contiguous:
+        claimed = min(claimed, keyframe.size * bits / 8)
+    check_ratio(path, claimed, sum(counts), _CODECS.get(int(keyframe.compression), "another"))
 
 
 def tidy_axes(pixels: NDArray[Any], file_axes: str, axes: str | None) -> tuple[NDArray[Any], str]:
