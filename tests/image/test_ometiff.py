@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,12 @@ def test_layers_that_ome_tiff_cannot_hold_are_refused(tmp_path: Path, layers: li
     with pytest.raises(ImageFileError, match=match):
         write_layers(tmp_path / "a.ome.tif", layers)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_images_give_the_same_bytes_and_others_another_mark(tmp_path: Path) -> None:
+    layers = [("a", np.eye(20, dtype=np.uint16), "YX", {}, {}), ("b", np.ones((3, 20, 20), np.float32), "ZYX", {}, {})]
+    first, again = (write_layers(tmp_path / f"{name}.ome.tif", layers).read_bytes() for name in "ab")
+    assert first == again
+    other = write_layers(tmp_path / "c.ome.tif", [("a", np.eye(20, dtype=np.uint16) * 2, "YX", {}, {}), layers[1]])
+    marks = {re.search(rb"urn:uuid:[0-9a-f-]{36}", content)[0] for content in (first, other.read_bytes())}
+    assert len(marks) == 2

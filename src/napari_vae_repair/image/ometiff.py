@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -110,14 +112,24 @@ def write_layers(
 
 def _write_series(stream: BinaryIO, stored: list[tuple[NDArray[Any], dict[str, Any], dict[str, Any]]]) -> None:
     big = sum(pixels.nbytes for pixels, _, _ in stored) > _BIG_TIFF_FROM_BYTES
+    # by itself tifffile names each file anew: the same images give the same bytes
+    mark = {"UUID": str(_content_uuid(stored))}
     with tifffile.TiffWriter(stream, ome=True, bigtiff=big) as tif:
         for pixels, record, metadata in stored:
             tif.write(
                 pixels,
                 photometric="rgb" if metadata["axes"].endswith("S") else "minisblack",
-                metadata=metadata | {"Description": json.dumps({OURS: record})},
+                metadata=metadata | mark | {"Description": json.dumps({OURS: record})},
                 **tiff_options(pixels.dtype),
             )
+
+
+def _content_uuid(stored: list[tuple[NDArray[Any], dict[str, Any], dict[str, Any]]]) -> uuid.UUID:
+    digest = hashlib.sha256()
+    for pixels, record, metadata in stored:
+        digest.update(json.dumps([record, metadata]).encode())
+        digest.update(np.ascontiguousarray(pixels).data)
+    return uuid.UUID(bytes=digest.digest()[:16], version=5)
 
 
 def tiff_options(dtype: np.dtype[Any]) -> dict[str, Any]:
