@@ -53,6 +53,11 @@ class Conditioned:
     views: list[View]
     stabilised: list[bool]
 
+    def views_of(self, channel: int) -> list[View]:
+        """One for each colour of any plane of that channel: they are alike in all of them."""
+        start = channel * len(self.views) // len(self.chains)
+        return self.views[start : start + self.prepared.shape[1]]
+
 
 def condition(
     prepared: Planes,

@@ -15,6 +15,7 @@ from napari_vae_repair.conditioning import Conditioned
 from napari_vae_repair.errors import SettingsError
 from napari_vae_repair.image.axes import Layout
 from napari_vae_repair.image.record import Image
+from napari_vae_repair.image.survey import Region
 from napari_vae_repair.phases import (
     Progress,
     ShouldStop,
@@ -25,20 +26,12 @@ from napari_vae_repair.phases import (
     notes_of,
     refine,
     samples_in_force,
-    show,
-    steps_in_force,
     stop_if,
 )
-from napari_vae_repair.preparation import (
-    as_image,
-    check_reference,
-    colour_planes,
-    in_source_units,
-    mask_planes,
-    prepare,
-)
-from napari_vae_repair.restoration import Restoration, Result, against_reference, make_report
+from napari_vae_repair.preparation import as_image, check_reference, in_source_units
+from napari_vae_repair.restoration import MEANS_FROM, Restoration, Result, against_reference, make_report
 from napari_vae_repair.settings import STARTER, Settings, make_settings
+from napari_vae_repair.survey import look_at
 from napari_vae_repair.vae.checkpoint import load_model
 from napari_vae_repair.vae.device import Device, choose_device
 from napari_vae_repair.vae.predict import Posterior, latent_means
@@ -216,13 +209,9 @@ def encode(
         As `restore`.
     """
     loaded = model if isinstance(model, Model) else load_starter().model if model == STARTER else load_model(model)
-    chosen = as_image(image, axes, mask)
-    layout, damaged = Layout(chosen.axes, chosen.pixels.shape), mask_planes(chosen)
-    planes = colour_planes(layout.to_planes(chosen.pixels))
     chosen_device = choose_device(device)
-    chains, prepared = prepare(planes, damaged, layout.channels, loaded.settings.steps)
-    shown = show(prepared, damaged, chains, loaded, loaded.settings, chosen_device)
-    return latent_means(loaded.network, *as_seen(shown, damaged, loaded), chosen_device)
+    found = look_at(as_image(image, axes, mask), loaded, loaded.settings, chosen_device)
+    return latent_means(loaded.network, *as_seen(found.shown, found.damaged, loaded), chosen_device)
 
 
 # ---- one run ----------------------------------------------------------------------------------
@@ -253,14 +242,12 @@ class _Run:
     layout: Layout = field(init=False)
     damaged: NDArray[np.bool_] = field(init=False)
     shown: Conditioned = field(init=False)
+    regions: tuple[Region, ...] = field(init=False)
 
     def look(self, model: Model | None) -> None:
         """Prepare the planes and tell their noise."""
-        self.layout = Layout(self.image.axes, self.image.pixels.shape)
-        planes, self.damaged = colour_planes(self.layout.to_planes(self.image.pixels)), mask_planes(self.image)
-        steps = steps_in_force(model, self.settings)
-        chains, prepared = prepare(planes, self.damaged, self.layout.channels, steps)
-        self.shown = show(prepared, self.damaged, chains, model, self.settings, self.device)
+        found = look_at(self.image, model, self.settings, self.device)
+        self.layout, self.damaged, self.shown, self.regions = found.layout, found.damaged, found.shown, found.regions
         self.clock.stop("prepare")
 
     def fitted(self, should_stop: ShouldStop) -> Generator[Progress, None, Model]:
@@ -302,7 +289,7 @@ class _Run:
     def result(self, model: Model, posterior: Posterior, samples: int, settings: Settings | None = None) -> Restoration:
         """Led back and measured; the settings are those that give it again, None = all."""
         result = Result(self.layout, self.shown.chains, self.shown.prepared, self.damaged, posterior)
-        result.keep_means(self.shown.stabilised)
+        result.keep_means(self.shown.stabilised, self.regions[:MEANS_FROM])
         compared = None if self.reference is None else against_reference(self.reference, result)
         self.clock.stop("report")
         in_source = in_source_units(self.shown.noise, self.shown.domains)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_vae_repair.image.axes import Layout
 from napari_vae_repair.image.compare import compare_planes, psnr, residual_correlation
 from napari_vae_repair.image.preprocess import FittedChain
+from napari_vae_repair.image.survey import Region
 from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.preparation import colour_planes
 from napari_vae_repair.report import Report
@@ -25,6 +26,7 @@ MUCH_MORE_THAN_NOISE = 1.5  # times its variance
 WHITE_WITHIN = 0.15  # |correlation| of neighbouring residuals that is still called white
 # Standard errors from which on the mean of the residual is no chance, if one of so many pixels is independent
 SURELY, SHARING_NOISE = 3.0, 10
+MEANS_FROM = 4  # windows of a large image's survey from which that mean is taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,22 +111,19 @@ class Result:
         )
         self.prepared = self._led_back(self.prepared, "sample")
 
-    def keep_means(self, channels: list[bool]) -> None:
+    def keep_means(self, channels: list[bool], regions: Sequence[Region] = ()) -> None:
         """Noise has no mean: shift the restored colours of the channels so that what is taken away has none either.
 
         One pass has the least squared error where the noise was stabilised; led back from there it is too dark where
         photons are few, by 14 % of the mean of a confocal image with less than one photon a pixel.
         """
-        count = len(self.prepared) // len(self.chains)
+        count, everything = len(self.prepared) // len(self.chains), slice(None)
+        parts = [(slice(r.plane, r.plane + 1), *r.window) for r in regions] or [(everything,) * 3]
         for index in np.flatnonzero(channels):
             part = slice(index * count, (index + 1) * count)
-            good = ~self.damaged[part]
-            for colour in range(self.prepared.shape[1]):
-                taken = (self.prepared[part, colour] - self.posterior.mean[part, colour])[good]
-                mean = float(taken.mean(dtype=np.float64))
-                error = float(taken.std(dtype=np.float64)) / np.sqrt(taken.size / SHARING_NOISE)
-                if abs(mean) > SURELY * error:
-                    self.posterior.mean[part, colour] += np.float32(mean)
+            taken, good = self.prepared[part] - self.posterior.mean[part], ~self.damaged[part]
+            shift = mean_taken([taken[p, :, y, x] for p, y, x in parts], [good[window] for window in parts])
+            self.posterior.mean[part] += shift[:, None, None]
 
     def _by_channel(self, function: Callable[[FittedChain, slice], NDArray[np.float32]]) -> NDArray[np.float32]:
         count = len(self.prepared) // len(self.chains)
@@ -159,6 +158,25 @@ class Result:
             model=model,
             settings=settings,
         )
+
+
+def mean_taken(taken: Sequence[NDArray[np.float32]], good: Sequence[NDArray[np.bool_]]) -> NDArray[np.float32]:
+    """Mean of what was taken away, for each colour; 0 where chance could have made it.
+
+    Parameters
+    ----------
+    taken : sequence of ndarray
+        Prepared less restored, ``(N, C, Y, X)``.
+    good : sequence of ndarray of bool
+        ``(N, Y, X)``: what was measured.
+    """
+    shifts = []
+    for colour in range(taken[0].shape[1]):
+        values = np.concatenate([part[:, colour][measured] for part, measured in zip(taken, good, strict=True)])
+        mean = float(values.mean(dtype=np.float64)) if values.size else 0.0
+        error = float(values.std(dtype=np.float64)) / np.sqrt(values.size / SHARING_NOISE) if values.size else 0.0
+        shifts.append(mean if abs(mean) > SURELY * error else 0.0)
+    return np.array(shifts, dtype=np.float32)
 
 
 def _there_and_back(chain: FittedChain, planes: NDArray[np.generic], damaged: NDArray[np.bool_]) -> NDArray[np.float32]:

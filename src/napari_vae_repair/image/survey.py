@@ -1,0 +1,113 @@
+"""Which parts of an image are looked at to tell its range of values and its noise: all of a small one.
+
+Whoever restores a large image, in one piece or block by block, looks at the same windows, and so finds the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_vae_repair.image.tiles import Window
+
+SURVEY_PX = 2**22  # of each channel: up to here everything is looked at, beyond it windows of as much in all
+WINDOW_PX = 512
+ENOUGH = 0.5  # share of measured pixels of a window that is taken first
+TRIED = 4  # times as many windows are looked at where many are empty
+# steps of a sequence that fills a unit cube evenly at every length (Roberts 2018, after the plastic number)
+_STEPS = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+Read = Callable[["Region"], tuple[NDArray[np.generic], NDArray[np.bool_]]]
+"""A region to values ``(channels, C, Y, X)`` and damage ``(channels, Y, X)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A window of one plane.
+
+    Attributes
+    ----------
+    plane : int
+        Number of the plane within each channel's stack.
+    window : tuple of slice
+        Rows and columns, in pixels.
+    """
+
+    plane: int
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was looked at.
+
+    Attributes
+    ----------
+    regions : tuple of Region
+    planes : ndarray
+        ``(channels * regions, C, Y, X)`` in the source's dtype, channels slowest.
+    damaged : ndarray of bool
+        ``(channels * regions, Y, X)``.
+    """
+
+    regions: tuple[Region, ...]
+    planes: NDArray[np.generic]
+    damaged: NDArray[np.bool_]
+
+
+def needs_survey(planes: int, height: int, width: int) -> bool:
+    """Whether a stack of so many planes a channel is too large to be looked at as a whole."""
+    return planes * height * width > SURVEY_PX
+
+
+def take_survey(read: Read, planes: int, height: int, width: int) -> Survey:
+    """Windows spread evenly over the planes and over each plane; those without measurements are passed over.
+
+    Parameters
+    ----------
+    read : callable
+        Gives the values of a region, and which of them are damaged.
+    planes : int
+        Planes of each channel.
+    height, width : int
+        Of a plane, in pixels.
+    """
+    tall, wide = min(height, WINDOW_PX), min(width, WINDOW_PX)
+    wanted = max(1, SURVEY_PX // (tall * wide))
+    good: list[tuple[Region, NDArray[np.generic], NDArray[np.bool_]]] = []
+    poor = good.copy()
+    for number in range(TRIED * wanted):
+        region = _region(number, planes, (height, width), (tall, wide))
+        values, damaged = read(region)
+        measured = 1 - damaged.mean(axis=(1, 2)).max()
+        if measured > 0:
+            (good if measured >= ENOUGH else poor).append((region, values, damaged))
+        if len(good) == wanted:
+            break
+    chosen = (good + poor)[:wanted] or [(region, values, damaged)]  # the caller says what is wrong with nothing
+    return Survey(
+        tuple(region for region, _, _ in chosen),
+        _channels_first([values for _, values, _ in chosen]),
+        _channels_first([damaged for _, _, damaged in chosen]),
+    )
+
+
+def _region(number: int, planes: int, shape: tuple[int, int], window: tuple[int, int]) -> Region:
+    plane, y, x = (0.5 + (number + 1) * step for step in _STEPS)
+    rows, columns = (
+        slice(start, start + side)
+        for start, side in (
+            (round(at % 1 * (length - side)), side) for at, length, side in zip((y, x), shape, window, strict=True)
+        )
+    )
+    return Region(int(plane % 1 * planes), (rows, columns))
+
+
+def _channels_first(parts: Sequence[NDArray[_Scalar]]) -> NDArray[_Scalar]:
+    stacked = np.stack(parts, axis=1)  # (channels, regions, ...)
+    return stacked.reshape(-1, *stacked.shape[2:])
