@@ -29,7 +29,7 @@ from napari_vae_repair.phases import (
     stop_if,
 )
 from napari_vae_repair.preparation import as_image, check_reference, in_source_units
-from napari_vae_repair.restoration import MEANS_FROM, Restoration, Result, against_reference, make_report
+from napari_vae_repair.restoration import Restoration, Result, against_reference, make_report
 from napari_vae_repair.settings import STARTER, Settings, make_settings
 from napari_vae_repair.survey import look_at
 from napari_vae_repair.vae.checkpoint import load_model
@@ -242,12 +242,12 @@ class _Run:
     layout: Layout = field(init=False)
     damaged: NDArray[np.bool_] = field(init=False)
     shown: Conditioned = field(init=False)
-    regions: tuple[Region, ...] = field(init=False)
+    means: tuple[Region, ...] = field(init=False)
 
     def look(self, model: Model | None) -> None:
         """Prepare the planes and tell their noise."""
         found = look_at(self.image, model, self.settings, self.device)
-        self.layout, self.damaged, self.shown, self.regions = found.layout, found.damaged, found.shown, found.regions
+        self.layout, self.damaged, self.shown, self.means = found.layout, found.damaged, found.shown, found.means
         self.clock.stop("prepare")
 
     def fitted(self, should_stop: ShouldStop) -> Generator[Progress, None, Model]:
@@ -289,7 +289,7 @@ class _Run:
     def result(self, model: Model, posterior: Posterior, samples: int, settings: Settings | None = None) -> Restoration:
         """Led back and measured; the settings are those that give it again, None = all."""
         result = Result(self.layout, self.shown.chains, self.shown.prepared, self.damaged, posterior)
-        result.keep_means(self.shown.stabilised, self.regions[:MEANS_FROM])
+        result.keep_means(self.shown.stabilised, self.means)
         compared = None if self.reference is None else against_reference(self.reference, result)
         self.clock.stop("report")
         in_source = in_source_units(self.shown.noise, self.shown.domains)

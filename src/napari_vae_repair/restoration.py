@@ -26,7 +26,6 @@ MUCH_MORE_THAN_NOISE = 1.5  # times its variance
 WHITE_WITHIN = 0.15  # |correlation| of neighbouring residuals that is still called white
 # Standard errors from which on the mean of the residual is no chance, if one of so many pixels is independent
 SURELY, SHARING_NOISE = 3.0, 10
-MEANS_FROM = 4  # windows of a large image's survey from which that mean is taken
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from napari_vae_repair.conditioning import Conditioned
 from napari_vae_repair.image.axes import Layout
 from napari_vae_repair.image.record import Image
-from napari_vae_repair.image.survey import Region, Survey, needs_survey, take_survey
+from napari_vae_repair.image.survey import Region, Survey, mean_regions, needs_survey, take_survey, without_margin
 from napari_vae_repair.phases import show, steps_in_force
 from napari_vae_repair.preparation import colour_planes, mask_planes, prepare
 from napari_vae_repair.settings import Settings
@@ -30,14 +30,14 @@ class Look:
         ``(N, Y, X)``, channels slowest.
     shown : Conditioned
         All planes, as what was found in the survey lets them be shown.
-    regions : tuple of Region
-        The windows of the survey; empty where everything was looked at.
+    means : tuple of Region
+        Where the mean of what is taken away is told; empty = everywhere.
     """
 
     layout: Layout
     damaged: NDArray[np.bool_]
     shown: Conditioned
-    regions: tuple[Region, ...]
+    means: tuple[Region, ...]
 
 
 def look_at(image: Image, model: Model | None, settings: Settings, device: Device) -> Look:
@@ -54,7 +54,8 @@ def look_at(image: Image, model: Model | None, settings: Settings, device: Devic
 
     survey = take_survey(read, count, height, width)
     found = characterised(survey, layout.channels, model, settings, device)
-    return Look(layout, damaged, _over_all(found, planes, damaged), survey.regions)
+    means = tuple(_in_whole(survey.regions[part.plane], part) for part in mean_regions(*survey.stack(layout.channels)))
+    return Look(layout, damaged, _over_all(found, planes, damaged), means)
 
 
 def characterised(
@@ -63,6 +64,16 @@ def characterised(
     """The survey's planes as the model is shown them; its chains, noise and views hold for the whole image."""
     chains, prepared = prepare(survey.planes, survey.damaged, channels, steps_in_force(model, settings))
     return show(prepared, survey.damaged, chains, model, settings, device)
+
+
+def _in_whole(region: Region, part: Region) -> Region:
+    """Of a part of the region's window, what is counted, as it lies in the image."""
+    counted = without_margin((part.window[0].stop - part.window[0].start, part.window[1].stop - part.window[1].start))
+    rows, columns = (
+        slice(outer.start + middle.start + inner.start, outer.start + middle.start + inner.stop)
+        for outer, middle, inner in zip(region.window, part.window, counted, strict=True)
+    )
+    return Region(region.plane, (rows, columns))
 
 
 def _over_all(found: Conditioned, planes: NDArray[np.generic], damaged: NDArray[np.bool_]) -> Conditioned:

@@ -5,7 +5,7 @@ Whoever restores a large image, in one piece or block by block, looks at the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ SURVEY_PX = 2**22  # of each channel: up to here everything is looked at, beyond
 WINDOW_PX = 512
 ENOUGH = 0.5  # share of measured pixels of a window that is taken first
 TRIED = 4  # times as many windows are looked at where many are empty
+MEANS_PX, MEANS, MEANS_MARGIN_PX = 128, 16, 32  # windows from which the mean of what is taken away is told
 # steps of a sequence that fills a unit cube evenly at every length (Roberts 2018, after the plastic number)
 _STEPS = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)
 
@@ -59,6 +60,11 @@ class Survey:
     planes: NDArray[np.generic]
     damaged: NDArray[np.bool_]
 
+    def stack(self, channels: int) -> tuple[int, int, int]:
+        """Planes of each channel, their height and width."""
+        count, height, width = self.damaged.shape
+        return count // channels, height, width
+
 
 def needs_survey(planes: int, height: int, width: int) -> bool:
     """Whether a stack of so many planes a channel is too large to be looked at as a whole."""
@@ -81,8 +87,7 @@ def take_survey(read: Read, planes: int, height: int, width: int) -> Survey:
     wanted = max(1, SURVEY_PX // (tall * wide))
     good: list[tuple[Region, NDArray[np.generic], NDArray[np.bool_]]] = []
     poor = good.copy()
-    for number in range(TRIED * wanted):
-        region = _region(number, planes, (height, width), (tall, wide))
+    for region in spread(TRIED * wanted, planes, (height, width), (tall, wide)):
         values, damaged = read(region)
         measured = 1 - damaged.mean(axis=(1, 2)).max()
         if measured > 0:
@@ -97,15 +102,32 @@ def take_survey(read: Read, planes: int, height: int, width: int) -> Survey:
     )
 
 
-def _region(number: int, planes: int, shape: tuple[int, int], window: tuple[int, int]) -> Region:
-    plane, y, x = (0.5 + (number + 1) * step for step in _STEPS)
-    rows, columns = (
-        slice(start, start + side)
-        for start, side in (
-            (round(at % 1 * (length - side)), side) for at, length, side in zip((y, x), shape, window, strict=True)
+def spread(number: int, planes: int, shape: tuple[int, int], window: tuple[int, int]) -> Iterator[Region]:
+    """So many windows, spread evenly over the planes and over each plane, the first ones as well as all."""
+    for count in range(1, number + 1):
+        plane, *corner = ((0.5 + count * step) % 1 for step in _STEPS)
+        rows, columns = (
+            slice(start, start + side)
+            for start, side in (
+                (round(at * (length - side)), side) for at, length, side in zip(corner, shape, window, strict=True)
+            )
         )
+        yield Region(int(plane * planes), (rows, columns))
+
+
+def mean_regions(planes: int, height: int, width: int) -> list[Region]:
+    """Where, in a survey's planes, the mean of what is taken away is told; the margin is restored with them."""
+    sides = (min(height, MEANS_PX + 2 * MEANS_MARGIN_PX), min(width, MEANS_PX + 2 * MEANS_MARGIN_PX))
+    return list(spread(MEANS, planes, (height, width), sides))
+
+
+def without_margin(shape: tuple[int, int]) -> Window:
+    """What of a window of `mean_regions` is counted: all of it where it is the whole plane's side."""
+    rows, columns = (
+        slice(MEANS_MARGIN_PX, side - MEANS_MARGIN_PX) if side == MEANS_PX + 2 * MEANS_MARGIN_PX else slice(0, side)
+        for side in shape
     )
-    return Region(int(plane % 1 * planes), (rows, columns))
+    return rows, columns
 
 
 def _channels_first(parts: Sequence[NDArray[_Scalar]]) -> NDArray[_Scalar]:

@@ -38,8 +38,10 @@ class Tile:
         return self.weight_y[:, None] * self.weight_x[None, :]
 
 
-def plan_tiles(height: int, width: int, *, tile_px: int, halo_px: int, blend_px: int, stride: int) -> list[Tile]:
-    """Tiles that cover an image of which both sides are multiples of `stride`.
+def plan_tiles(
+    height: int, width: int, *, tile_px: int, halo_px: int, blend_px: int, stride: int, wanted: Window | None = None
+) -> list[Tile]:
+    """Tiles that cover an image of which both sides are multiples of `stride`, or a part of it.
 
     Parameters
     ----------
@@ -53,9 +55,12 @@ def plan_tiles(height: int, width: int, *, tile_px: int, halo_px: int, blend_px:
         Width, centred on each seam, over which neighbouring tiles fade into each other; at most `tile_px`.
     stride : int
         Grid of the windows' corners, in pixels.
+    wanted : tuple of slice or None
+        Rows and columns that are covered; None = all.
     """
-    rows = _plan_axis(height, tile_px, halo_px, blend_px, stride)
-    columns = _plan_axis(width, tile_px, halo_px, blend_px, stride)
+    covered = (slice(0, height), slice(0, width)) if wanted is None else wanted
+    rows = _plan_axis(height, covered[0], tile_px, halo_px, blend_px, stride)
+    columns = _plan_axis(width, covered[1], tile_px, halo_px, blend_px, stride)
     tiles = []
     for read_y, write_y, weight_y in rows:
         for read_x, write_x, weight_x in columns:
@@ -65,18 +70,21 @@ def plan_tiles(height: int, width: int, *, tile_px: int, halo_px: int, blend_px:
 
 
 def _plan_axis(
-    length: int, tile_px: int, halo_px: int, blend_px: int, stride: int
+    length: int, covered: slice, tile_px: int, halo_px: int, blend_px: int, stride: int
 ) -> list[tuple[slice, slice, NDArray[np.float32]]]:
     tile, halo = (-(-size // stride) * stride for size in (tile_px, halo_px))
     half = min(blend_px, tile) // 2
     margin = halo + -(-half // stride) * stride
-    count = max(1, -(-length // tile))
+    count = max(1, -(-(covered.stop - covered.start) // tile))
     out = []
     for index in range(count):
-        start, stop = index * tile, min((index + 1) * tile, length)
+        start = covered.start + index * tile
+        stop = min(start + tile, covered.stop)
         has_before, has_after = index > 0, index < count - 1
-        write = slice(start - half if has_before else 0, min(stop + half, length) if has_after else length)
-        read = slice(max(start - margin, 0), min(stop + margin, length))
+        write = slice(
+            start - half if has_before else covered.start, min(stop + half, covered.stop) if has_after else covered.stop
+        )
+        read = slice(max(start - margin, 0) // stride * stride, min(-(-(stop + margin) // stride) * stride, length))
         out.append((read, write, _ramp(write, start, stop, half, has_before, has_after)))
     return out
 

@@ -97,6 +97,8 @@ def predict_steps(
     tile_px: int,
     device: Device,
     should_stop: Callable[[], bool],
+    corner: tuple[int, int, int] = (0, 0, 0),
+    wanted: Window | None = None,
 ) -> Generator[tuple[int, int], None, Posterior]:
     """Restore tile by tile; each tile is encoded once and decoded as often as is asked for.
 
@@ -124,6 +126,11 @@ def predict_steps(
         Where to compute.
     should_stop : callable
         Polled before each layer of the network.
+    corner : tuple of int
+        Plane, row and column of a larger stack at which `planes` begin, rows and columns multiples of the network's
+        stride: samples have the noise of that place.
+    wanted : tuple of slice or None
+        Rows and columns that are restored, the others are looked at alone and stay 0; None = all.
 
     Yields
     ------
@@ -141,21 +148,22 @@ def predict_steps(
         network = on_device(network, device)
         with stopping_between_layers(network, should_stop):
             height, width = planes.shape[2:]
-            tiles = _plan(network, height, width, tile_px)
+            tiles = _plan(network, height, width, tile_px, wanted)
             posterior = _Accumulator(planes.shape, samples if keep_samples else 0)
             decodings: list[int | None] = [None] * one_pass + list(range(samples))
             done, in_all = 0, len(planes) * len(tiles) * len(decodings)
             for index, view in enumerate(views):
                 for tile in tiles:
-                    x, lost, told = _read(planes[index], damaged[index], tile, view, device)
+                    seen, lost, told = _read(planes[index], damaged[index], tile, view, device)
                     tally = _Tally()
                     # never around a yield: the caller would run without gradients too
                     with torch.no_grad(), device.precision():
-                        encoded = network.encode(x, lost, told)
-                    windows = network.windows(tile.crop, *x.shape[2:])
+                        encoded = network.encode(seen, lost, told)
+                    windows = network.windows(tile.crop, *seen.shape[2:])
+                    y, x = (start + part.start for start, part in zip(corner[1:], tile.read, strict=True))
+                    place = Place(seed, corner[0] + index, 0, y, x)
                     for sample in decodings:
-                        corner = tile.read[0].start, tile.read[1].start
-                        noise = _no_noise if sample is None else _noise_at(Place(seed, index, sample, *corner), windows)
+                        noise = _no_noise if sample is None else _noise_at(replace(place, sample=sample), windows)
                         with torch.no_grad(), device.precision():
                             clean = network.decode(encoded, noise, divergence=False, windows=windows).clean
                         decoded = _prepared_units(clean, tile.crop, windows[0], view.value_range)
@@ -286,7 +294,7 @@ def _add(target: NDArray[np.float32], tile: Tile, values: NDArray[np.float32]) -
         target[:, rows, columns] += values[:, : size[0], : size[1]] * tile.weight[: size[0], : size[1]]
 
 
-def _plan(network: HierarchicalVAE, height: int, width: int, tile_px: int) -> list[Tile]:
+def _plan(network: HierarchicalVAE, height: int, width: int, tile_px: int, wanted: Window | None = None) -> list[Tile]:
     return plan_tiles(
         -(-height // network.stride) * network.stride,
         -(-width // network.stride) * network.stride,
@@ -294,6 +302,7 @@ def _plan(network: HierarchicalVAE, height: int, width: int, tile_px: int) -> li
         halo_px=network.halo_px,
         blend_px=BLEND_PX,
         stride=network.stride,
+        wanted=wanted,
     )
 
 
