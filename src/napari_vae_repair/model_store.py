@@ -208,7 +208,7 @@ def _entry(path: Path) -> Entry:
         return _described(entry, _checked_header(path))
     except ModelFileError as error:
         reason = str(error)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
         reason = "Its header does not tell what a model of this package tells."
     return Entry(entry.name, path, entry.size_bytes, entry.date, problem=reason)
 

@@ -70,6 +70,8 @@ def _check_claim(path: Path, picture: PIL.ImageFile.ImageFile) -> None:
     samples = PIL.Image.getmodebands(picture.mode)
     # at least so much stands in a BMP without compression: a palette's pixels may take 1 bit, a colour's 15
     bits = 1 if samples == 1 else 15
+    if isinstance(picture, PIL.JpegImagePlugin.JpegImageFile):
+        bits = 8 * samples
     is_plain = isinstance(picture, PIL.BmpImagePlugin.BmpImageFile) and picture.info.get("compression") in (0, 3)
     check_ratio(path, width * height * bits / 8, path.stat().st_size, "none" if is_plain else "picture")
     check_size(path, (height, width, samples if picture.mode in ("1", "L") else max(samples, 3)), "uint8")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+_Grade = Literal["good", "doubtful", "bad"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class Grade:
     """
 
     quantity: str
-    grade: Literal["good", "doubtful", "bad"]
+    grade: _Grade
     reason: str
 
 
@@ -87,10 +90,24 @@ class NoiseModel:
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> NoiseModel:
-        """The model that `to_dict` described; TypeError or KeyError where it describes none."""
+        """The model that `to_dict` described; TypeError, KeyError or ValueError where it describes none."""
         entries = dict(saved)
+        for name in ("gain", "read_noise", "offset"):
+            if name in entries:
+                entries[name] = _finite(entries[name])
         for name in ("correlation", "stripes"):
             if name in entries:
-                entries[name] = tuple(entries[name])
-        entries["grades"] = tuple(Grade(**grade) for grade in entries.get("grades", ()))
+                along_y, along_x = entries[name]
+                entries[name] = _finite(along_y), _finite(along_x)
+        grades = tuple(Grade(**grade) for grade in entries.get("grades", ()))
+        texts = [entries.get("source", ""), *(text for g in grades for text in (g.quantity, g.reason))]
+        if not all(isinstance(text, str) for text in texts) or any(g.grade not in get_args(_Grade) for g in grades):
+            raise TypeError("the noise is not told in words that are known")
+        entries["grades"] = grades
         return cls(**entries)
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"the noise holds {str(value)[:50]!r}, which is no finite number")
+    return float(value)

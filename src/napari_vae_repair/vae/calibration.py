@@ -29,6 +29,8 @@ class Calibration:
     def __post_init__(self) -> None:
         if not self.spread or len(self.spread) != len(self.error):
             raise ValueError("as many errors as spreads, and one at least")
+        if not np.isfinite([*self.spread, *self.error]).all():
+            raise ValueError("spreads and errors are finite")
         if min(*self.spread, *self.error) <= 0 or np.any(np.diff(self.spread) <= 0) or np.any(np.diff(self.error) < 0):
             raise ValueError("spreads grow, errors never fall, all are above 0")
 

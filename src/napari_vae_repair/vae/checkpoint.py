@@ -12,6 +12,14 @@ from napari_vae_repair import __version__
 from napari_vae_repair.errors import ImageFileError, ModelFileError, SettingsError
 from napari_vae_repair.image.atomic import replacing
 from napari_vae_repair.settings import Settings, make_settings
+from napari_vae_repair.vae.untrusted import (
+    check_tensors,
+    checked_chains,
+    checked_channels,
+    checked_training,
+    number,
+    parse_header,
+)
 
 if TYPE_CHECKING:
     from napari_vae_repair.vae.record import Model
@@ -77,8 +85,8 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
             size = struct.unpack("<Q", file.read(8))[0]
             if size > MAX_HEADER_BYTES:
                 raise ValueError("header too large")
-            metadata = json.loads(file.read(size))["__metadata__"]
-        header = json.loads(metadata["napari_vae_repair"])
+            metadata = parse_header(file.read(size))["__metadata__"]
+        header = parse_header(metadata["napari_vae_repair"])
         if header["format"] != FORMAT:
             raise ValueError("another format")
     except OSError as error:
@@ -91,14 +99,14 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
             "A model is a safetensors file with a header of ours.",
             _REMEDY,
         ) from error
-    if not isinstance(header.get("format_version"), int) or header["format_version"] > FORMAT_VERSION:
+    if header.get("format_version") not in range(1, FORMAT_VERSION + 1) or header["format_version"] is True:
         raise ModelFileError(
-            f"{path} has format version {header.get('format_version')}, "
-            f"written by version {header.get('package_version')}.",
+            f"{path} has format version {str(header.get('format_version'))[:50]}, "
+            f"written by version {str(header.get('package_version'))[:50]}.",
             f"This version ({__version__}) reads formats up to {FORMAT_VERSION}.",
             "Update with: pip install -U napari-vae-repair",
         )
-    return dict(header)
+    return header
 
 
 def load_model(path: str | os.PathLike[str]) -> Model:
@@ -115,6 +123,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         If the file is missing, damaged, no model of this package, or of a later format.
     """
     header = read_header(path)
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -125,17 +134,25 @@ def load_model(path: str | os.PathLike[str]) -> Model:
 
     try:
         settings: Settings = make_settings(**header["settings"])
-        network = HierarchicalVAE(int(header["channels"]), settings.network)
-        network.load_state_dict(load_file(path))
+        # a header may tell of a network that fills any memory: it gets some once the file is known to hold it
+        with torch.device("meta"):
+            network = HierarchicalVAE(checked_channels(header["channels"]), settings.network)
+        check_tensors(path, network)
+        network.to_empty(device="cpu").load_state_dict(load_file(path))
         stored = header["value_range"]
-        value_range = None if stored is None else ValueRange(*(float(value) for value in stored))
+        value_range = None if stored is None else ValueRange(*(number(value) for value in stored))
+        if value_range is not None and not value_range.low < value_range.high:
+            raise ValueError("its value range is empty")
         noise = tuple(NoiseModel.from_dict(entry) for entry in header["noise"])
         described = header.get("calibration")
         calibration = None if described is None else Calibration.from_dict(described)
-        chains, training = tuple(header["chains"]), dict(header["training"])
-    except (SafetensorError, SettingsError, RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
+        chains, training = checked_chains(header["chains"]), checked_training(header["training"])
+    except (
+        SafetensorError, SettingsError, RuntimeError, LookupError, TypeError, ValueError, AttributeError,
+        ArithmeticError, MemoryError, OSError,
+    ) as error:  # fmt: skip
         raise ModelFileError(
-            f"The model {path} is damaged: {error}.", "Header and weights must agree.", _REMEDY
+            f"The model {path} is damaged: {str(error)[:500]}.", "Header and weights must agree.", _REMEDY
         ) from error
     if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
         raise ModelFileError(f"The model {path} holds weights that are not finite.", "All must be finite.", _REMEDY)
