@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,19 +17,19 @@ from torch import Tensor
 
 from napari_vae_repair.errors import TrainingError
 from napari_vae_repair.noise.likelihood import noise_power, whitened_log_likelihood
+from napari_vae_repair.vae.budget import TIMED_STEPS, Budget
 from napari_vae_repair.vae.device import Device, memory_released
 from napari_vae_repair.vae.feeding import Fed, drawn_from
 from napari_vae_repair.vae.model import HierarchicalVAE
-from napari_vae_repair.vae.patches import PatchSource
+from napari_vae_repair.vae.patches import Patches, PatchSource
 from napari_vae_repair.vae.predict import View, on_device, stopping_between_layers
 from napari_vae_repair.vae.record import Losses, Model
+from napari_vae_repair.vae.resuming import Course, Forgetful, Keeper
 
 PATCH_PX, BATCH_SIZE, LEARNING_RATE = 64, 8, 3e-4
 CLIP_NORM = 1.0
 HELD_OUT = 0.1  # share of the area, in blocks of 16 x 16 pixels
 CHECK_PATCHES = 96
-TIMED_STEPS = 3  # whose pace turns seconds into steps
-STEPPING_SHARE = 0.85  # of the seconds; the rest is for the comparison
 PROBE = 0.1  # strength of the probing noise, in standard deviations of the image's noise
 CERTAIN = 0.977  # that the adapted network is better, by Student's t over held-out blocks
 # Correlation of neighbours: two widefield images (0.6) lost 1.4 and 2.5 dB to networks that seemed better
@@ -150,34 +150,92 @@ def _adapt(
     should_stop: Callable[[], bool],
     clock: Callable[[], float],
 ) -> Generator[tuple[int, int, Losses], None, Model]:
-    before = on_device(model.network, device)
-    network = copy.deepcopy(before).requires_grad_(True)
     source = PatchSource(
         seen.planes,
         seen.damaged,
         np.arange(len(seen.planes)),
         patch_px=PATCH_PX,
-        stride=network.stride,
+        stride=model.network.stride,
         held_out=HELD_OUT,
         seed=seed,
     )
+    budget = Budget(steps, seconds, stop_at, should_finish, clock)
+    return (yield from _adapt_to(model, source, seen.views, budget, seed, device, Forgetful(), should_stop))
+
+
+def adapt_to(
+    model: Model,
+    source: Patches,
+    views: Sequence[View],
+    budget: Budget,
+    *,
+    seed: int,
+    device: Device,
+    keeper: Keeper,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Generator[tuple[int, int, Losses], None, Model]:
+    """Adapt as `adapt` does, to patches from anywhere, from the state that is kept if there is one.
+
+    Parameters
+    ----------
+    model : Model
+    source : Patches
+        Grey, of `PATCH_PX`, and those of `validation` decide whether the adapted network is kept.
+    views : sequence of View
+        One for each channel that the patches name; all tell of their noise.
+    budget : Budget
+    keeper : Keeper
+        Of the states; `source` is led to the saved one too. States before `TIMED_STEPS` are not offered.
+    seed, device, should_stop
+        As of `adapt`.
+
+    Raises
+    ------
+    TrainingError, DeviceMemoryError, Cancelled
+        As `adapt`.
+    KeyError, ValueError, TypeError or RuntimeError
+        If the saved state is none of this adapting.
+    """
+    with memory_released(device):
+        return (yield from _adapt_to(model, source, views, budget, seed, device, keeper, should_stop))
+    raise AssertionError("memory_released raises where it swallows")
+
+
+def _adapt_to(
+    model: Model,
+    source: Patches,
+    views: Sequence[View],
+    budget: Budget,
+    seed: int,
+    device: Device,
+    keeper: Keeper,
+    should_stop: Callable[[], bool],
+) -> Generator[tuple[int, int, Losses], None, Model]:
+    before = on_device(model.network, device)
+    network = copy.deepcopy(before).requires_grad_(True)
     generator = torch.Generator(device.torch).manual_seed(seed)
     optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99))
-    in_all, done, began = steps or TIMED_STEPS + 1, 0, clock()
-    while done < in_all and done != stop_at and not (done >= TIMED_STEPS and should_finish()):
+    course = Course({"network": network}, optimiser, generator, source)
+    in_all, done, began = budget.steps or TIMED_STEPS + 1, 0, budget.clock()
+    if keeper.saved is not None:
+        numbers = course.put_back(keeper.saved)
+        in_all, done = numbers["in_all"], numbers["step"]
+    while not budget.over(done, in_all):
         for group in optimiser.param_groups:
             # the first steps are alike however many follow, so that a count taken from seconds can be given back
             group["lr"] = LEARNING_RATE * (1 if done < TIMED_STEPS else 1 - done / in_all)
-        batch = Fed.of(source.training(BATCH_SIZE), seen.views, device)
+        batch = Fed.of(source.training(BATCH_SIZE), views, device)
         losses = _step(network, optimiser, batch, generator, device)
         done += 1
         if done == 1:
-            began = clock()  # the first step is slower than all others
-        if steps is None and done == TIMED_STEPS:
-            pace = max((clock() - began) / (TIMED_STEPS - 1), 1e-6)
-            in_all = max(done, int(STEPPING_SHARE * seconds / pace))
+            began = budget.clock()  # the first step is slower than all others
+        if budget.steps is None and done == TIMED_STEPS:
+            in_all = budget.steps_at((budget.clock() - began) / (TIMED_STEPS - 1))
+        if done >= TIMED_STEPS:
+            now = {"step": done, "in_all": in_all}
+            keeper.offer(lambda: course.state(**now))  # noqa: B023 - see `Keeper`
         yield done, in_all, losses
-    held_out = Fed.of(source.validation(CHECK_PATCHES), seen.views, device)
+    held_out = Fed.of(source.validation(CHECK_PATCHES), views, device)
     accepted, gained = _compare(before, network, held_out, seed, device, should_stop)
     chosen = (network if accepted else before).requires_grad_(False).eval().to("cpu")
     stopped_at = done if done < in_all else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,25 @@ class Batch:
     turned: NDArray[np.bool_]
 
 
+class Patches(Protocol):
+    """Where a training draws from: what `PatchSource` and a source of many files have in common."""
+
+    def training(self, size: int) -> Batch:
+        """Random patches whose counted pixels may be learned from."""
+
+    def validation(self, at_most: int) -> Batch:
+        """Patches whose counted pixels are never in `training`; the same at each call."""
+
+    def visible(self, at_most: int) -> Batch:
+        """Patches at fixed places whose counted pixels may be in `training`, for the report."""
+
+    def state(self) -> dict[str, Any]:
+        """What `put_back` needs to go on with the patches that would come next, for JSON."""
+
+    def put_back(self, state: dict[str, Any]) -> None:
+        """Go on from where `state` was taken."""
+
+
 class PatchSource:
     """Seeded patches of a stack of planes.
 
@@ -55,10 +75,17 @@ class PatchSource:
         ``(N,)``: index along ``C`` of each plane.
     patch_px, stride : int
         Wanted side of a patch, rounded down to a multiple of `stride` that fits.
-    held_out : float
-        Share of the area that is never counted in `training`, only in `validation`.
+    held_out : float or ndarray of bool
+        Share of the area that is never counted in `training`, only in `validation`, as blocks that the seed chooses; or
+        ``(N, Y, X)``, which pixels that holds for.
     seed : int
         Of the held-out blocks and of all patches.
+    blob_share : float or None
+        Of the patches that lose blobs at the encoder; None = as is good for these planes.
+
+    Notes
+    -----
+    The arrays are looked at anew for each patch: whoever owns them may put other planes into them.
     """
 
     def __init__(
@@ -69,15 +96,18 @@ class PatchSource:
         *,
         patch_px: int,
         stride: int,
-        held_out: float,
+        held_out: float | NDArray[np.bool_],
         seed: int,
+        blob_share: float | None = None,
     ) -> None:
         self._planes, self._damaged, self._channel = planes, damaged, channel
         self._size = (min(patch_px, *planes.shape[2:]) // stride) * stride
         self._rng = np.random.default_rng(seed)
-        self._blob_share = BLOB_SHARE_DAMAGED if damaged.any() else BLOB_SHARE
-        self.block_px = max(4, self._size // 4)
-        self._blocks = self._choose_blocks(held_out)
+        usual = BLOB_SHARE_DAMAGED if damaged.any() else BLOB_SHARE
+        self._blob_share = usual if blob_share is None else blob_share
+        self.block_px = block_px(self._size)
+        self._held = held_out if isinstance(held_out, np.ndarray) else None
+        self._blocks = {} if isinstance(held_out, np.ndarray) else self._choose_blocks(held_out)
 
     def _choose_blocks(self, share: float) -> dict[tuple[int, int, int], None]:
         """Grid cells (plane, row, column) of the held-out blocks; at least one, never all."""
@@ -92,6 +122,8 @@ class PatchSource:
 
     def held_out_mask(self, plane: int, y: int, x: int) -> NDArray[np.bool_]:
         """Held-out pixels of the patch at that corner, ``(Y, X)``."""
+        if self._held is not None:
+            return np.asarray(self._held[plane, y : y + self._size, x : x + self._size])
         mask = np.zeros((self._size, self._size), dtype=bool)
         block = self.block_px
         for row in range(y // block, (y + self._size - 1) // block + 1):
@@ -115,18 +147,36 @@ class PatchSource:
         return self._batch(corners, validation=False, turned=True)
 
     def validation(self, at_most: int) -> Batch:
-        """Patches around held-out blocks; only the held-out pixels are counted."""
+        """Patches around held-out blocks, or one of each plane with held-out pixels; only those pixels are counted."""
         _, _, height, width = self._planes.shape
         corners = []
-        for plane, row, column in list(self._blocks)[:at_most]:
+        for plane, row, column in self._held_out_places(at_most):
             y, x = ((cell * self.block_px + self.block_px // 2 - self._size // 2) for cell in (row, column))
             corners.append((plane, int(np.clip(y, 0, height - self._size)), int(np.clip(x, 0, width - self._size))))
         return self._batch(corners, validation=True, turned=False)
+
+    def _held_out_places(self, at_most: int) -> list[tuple[int, int, int]]:
+        """Plane, row and column of grid cells."""
+        if self._held is None:
+            return list(self._blocks)[:at_most]
+        places = []
+        for n, held in enumerate(self._held[:at_most]):
+            y, x = divmod(int(held.argmax()), held.shape[1])
+            places.append((n, y // self.block_px, x // self.block_px))
+        return places
 
     def visible(self, at_most: int) -> Batch:
         """Patches at fixed places whose training pixels are counted, for the report."""
         batch = self.validation(at_most)
         return replace(batch, counted=(1 - batch.damaged) * (1 - batch.counted))
+
+    def state(self) -> dict[str, Any]:
+        """Where the random numbers are."""
+        return {"random": self._rng.bit_generator.state}
+
+    def put_back(self, state: dict[str, Any]) -> None:
+        """Go on from where `state` was taken of a source of the same planes, seed and sizes."""
+        self._rng.bit_generator.state = state["random"]
 
     def _batch(self, corners: list[tuple[int, int, int]], *, validation: bool, turned: bool) -> Batch:
         drawn: list[list[NDArray[np.generic]]] = []
@@ -159,6 +209,11 @@ class PatchSource:
                 height, width = self._rng.integers(1, BLOB_MAX_PX + 1, size=2)
                 hidden[y : y + height, x : x + width] = True
         return hidden
+
+
+def block_px(patch_px: int) -> int:
+    """Side of a held-out block, for patches of that side."""
+    return max(4, patch_px // 4)
 
 
 def _filled(patch: NDArray[np.float32], hidden: NDArray[np.bool_]) -> NDArray[np.float32]:

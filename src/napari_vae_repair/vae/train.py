@@ -13,25 +13,26 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_vae_repair.errors import RepairWarning, TrainingError
 from napari_vae_repair.noise.likelihood import PoissonGaussian
 from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.settings import Settings, Training
 from napari_vae_repair.vae.device import Device, memory_released, to_device
-from napari_vae_repair.vae.feeding import Fed, drawn_from
+from napari_vae_repair.vae.elbo import elbo_terms, forward, report
+from napari_vae_repair.vae.feeding import Fed
 from napari_vae_repair.vae.model import Decoded, HierarchicalVAE
-from napari_vae_repair.vae.patches import PatchSource
+from napari_vae_repair.vae.patches import Patches, PatchSource
 from napari_vae_repair.vae.predict import View
 from napari_vae_repair.vae.record import Losses, Model, ValueRange
+from napari_vae_repair.vae.resuming import Course, Forgetful, Keeper
 
 AVERAGE_DECAY = 0.99  # of the exponential moving average of the weights, which is what is kept
 RAMP_STEPS = 20  # over which the learning rate rises at the start
 COSINE_FROM = 0.5  # share of the run after which the learning rate falls
 CLIP_NORM = 1.0  # 5.0 let single steps throw a run back by hundreds of others
 VALIDATION_PATCHES = 16
-REPORT_PATCHES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,27 @@ class Prepared:
     planes: NDArray[np.float32]
     damaged: NDArray[np.bool_]
     channel: NDArray[np.int64]
+    noise: tuple[NoiseModel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """Patches to train on, and what they are.
+
+    Attributes
+    ----------
+    patches : Patches
+    colours : int
+        Of each patch.
+    value_range : ValueRange
+        Prepared values that become -1 and 1 in the network.
+    noise : tuple of NoiseModel
+        One for each channel that the patches name, in prepared units.
+    """
+
+    patches: Patches
+    colours: int
+    value_range: ValueRange
     noise: tuple[NoiseModel, ...]
 
 
@@ -92,33 +114,79 @@ def train(prepared: Prepared, settings: Settings, device: Device) -> Generator[L
 
 
 def _train(prepared: Prepared, settings: Settings, device: Device) -> Generator[Losses, None, Model]:
-    started = time.perf_counter()
-    chosen, value_range = settings.training, ValueRange.of(prepared.planes)
-    generator = torch.Generator(device.torch).manual_seed(settings.seed)
-    views = [View(value_range)] * len(prepared.noise)
-    network, likelihood = _initialise(prepared, settings, value_range, device)
-    average = copy.deepcopy(network)
+    chosen = settings.training
     patches = PatchSource(
         prepared.planes,
         prepared.damaged,
         prepared.channel,
         patch_px=chosen.patch_px,
-        stride=network.stride,
+        stride=settings.network.stride_px,
         held_out=chosen.held_out,
         seed=settings.seed,
     )
-    held_out = Fed.of(patches.validation(VALIDATION_PATCHES), views, device)
+    lesson = Lesson(patches, prepared.planes.shape[1], ValueRange.of(prepared.planes), prepared.noise)
+    return (yield from _train_from(lesson, settings, device, Forgetful(), VALIDATION_PATCHES))
+
+
+def train_from(
+    lesson: Lesson,
+    settings: Settings,
+    device: Device,
+    keeper: Keeper,
+    *,
+    validation_patches: int = VALIDATION_PATCHES,
+) -> Generator[Losses, None, Model]:
+    """Train as `train` does, on patches from anywhere, from the state that is kept if there is one.
+
+    Parameters
+    ----------
+    lesson : Lesson
+        Where patches come from, and what they are.
+    settings, device
+        As of `train`.
+    keeper : Keeper
+        Of the states; the patches of `lesson` are led to the saved one too.
+    validation_patches : int
+        At most so many decide which weights are kept.
+
+    Raises
+    ------
+    TrainingError, DeviceMemoryError
+        As `train`.
+    KeyError, ValueError, TypeError or RuntimeError
+        If the saved state is none of this training.
+    """
+    with memory_released(device):
+        return (yield from _train_from(lesson, settings, device, keeper, validation_patches))
+    raise AssertionError("memory_released raises where it swallows")
+
+
+def _train_from(
+    lesson: Lesson, settings: Settings, device: Device, keeper: Keeper, validation_patches: int
+) -> Generator[Losses, None, Model]:
+    started = time.perf_counter()
+    chosen, patches = settings.training, lesson.patches
+    generator = torch.Generator(device.torch).manual_seed(settings.seed)
+    views = [View(lesson.value_range)] * len(lesson.noise)
+    network, likelihood = _initialise(lesson, settings, device)
+    average, best = copy.deepcopy(network), copy.deepcopy(network)
+    held_out = Fed.of(patches.validation(validation_patches), views, device)
     learned = [p for p in (*network.parameters(), *likelihood.parameters()) if p.requires_grad]
     optimiser = torch.optim.Adam(learned, lr=chosen.learning_rate, betas=(0.9, 0.99))
     an_epoch, in_all = steps_of(settings)
-    best, best_state, history = math.inf, copy.deepcopy(average.state_dict()), []
+    modules: dict[str, nn.Module] = {"network": network, "average": average, "best": best, "likelihood": likelihood}
+    course = Course(modules, optimiser, generator, patches)
+    first, history = 0, list[float]()
+    if keeper.saved is not None:
+        numbers = course.put_back(keeper.saved)
+        first, history, started = numbers["step"], list(numbers["history"]), started - numbers["seconds"]
 
-    for step in range(in_all):
+    for step in range(first, in_all):
         for group in optimiser.param_groups:
             group["lr"] = chosen.learning_rate * schedule(step, in_all)
         batch = Fed.of(patches.training(chosen.batch_size), views, device)
-        decoded = _forward(network, batch, device, generator)
-        nll, kl = _elbo_terms(decoded, batch, likelihood)
+        decoded = forward(network, batch, device, generator)
+        nll, kl = elbo_terms(decoded, batch, likelihood)
         loss = nll + _kl_weight(step, in_all, chosen) * _free_bits(decoded, chosen.free_bits)
         if not torch.isfinite(loss):
             raise TrainingError(
@@ -135,51 +203,37 @@ def _train(prepared: Prepared, settings: Settings, device: Device) -> Generator[
         validation = None
         if (step + 1) % an_epoch == 0:
             validation = _negative_elbo(average, held_out, likelihood, device, settings.seed)
+            if validation < min(history, default=math.inf):
+                best.load_state_dict(average.state_dict())
             history.append(validation)
-            if validation < best:
-                best, best_state = validation, copy.deepcopy(average.state_dict())
+        done, seconds = step + 1, time.perf_counter() - started
+        keeper.offer(lambda: course.state(step=done, history=history, seconds=seconds))  # noqa: B023 - see `Keeper`
         yield Losses(float(loss.detach()), float(nll.detach()), tuple(float(level) for level in kl), validation)
 
-    average.load_state_dict(best_state)
     record = {
         "epochs": settings.epochs,
         "steps": in_all,
-        "best_epoch": history.index(best) + 1,
-        "negative_elbo": best,
+        "best_epoch": history.index(min(history)) + 1,
+        "negative_elbo": min(history),
         "history": history,
         "seconds": time.perf_counter() - started,
         "device": device.label,
-        **_report(average, patches, likelihood, views, device, settings.seed),
+        **report(best, patches, likelihood, views, device, settings.seed),
     }
-    return _finish(average, likelihood, settings, value_range, record)
+    return _finish(best, likelihood, settings, lesson.value_range, record)
 
 
-def _initialise(
-    prepared: Prepared, settings: Settings, value_range: ValueRange, device: Device
-) -> tuple[HierarchicalVAE, PoissonGaussian]:
-    in_network_units = tuple(noise.rescaled(value_range.scale, value_range.offset) for noise in prepared.noise)
+def _initialise(lesson: Lesson, settings: Settings, device: Device) -> tuple[HierarchicalVAE, PoissonGaussian]:
+    scale, offset = lesson.value_range.scale, lesson.value_range.offset
+    in_network_units = tuple(noise.rescaled(scale, offset) for noise in lesson.noise)
     # made on the CPU, so that one seed gives the same weights on each device; the caller's random state stays
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.manual_seed(settings.seed)
-        network = HierarchicalVAE(prepared.planes.shape[1], settings.network)
+        network = HierarchicalVAE(lesson.colours, settings.network)
         likelihood = PoissonGaussian(in_network_units, learned=settings.noise.kind == "learned")
     to_device(network, device)
     likelihood.to(device.torch)
     return network, likelihood
-
-
-def _forward(network: HierarchicalVAE, batch: Fed, device: Device, generator: torch.Generator) -> Decoded:
-    with device.precision():
-        return network.decode(network.encode(batch.seen, batch.damaged), drawn_from(generator))
-
-
-def _elbo_terms(decoded: Decoded, batch: Fed, likelihood: PoissonGaussian) -> tuple[Tensor, list[Tensor]]:
-    """Negative log likelihood, and KL of each level, both in nats per value of the patch."""
-    counted = batch.counted.expand_as(batch.values)
-    log_likelihood = likelihood(batch.values, decoded.clean, batch.channel) * counted
-    # masked pixels leave the sum; the mean over those left keeps the balance with the KL, which all pixels share
-    nll = -log_likelihood.sum() / counted.sum().clamp(min=1)
-    return nll, [kl.detach().sum() / batch.values.numel() for kl in decoded.kl]
 
 
 def _free_bits(decoded: Decoded, free_bits: float) -> Tensor:
@@ -213,36 +267,8 @@ def _negative_elbo(
 ) -> float:
     """Of the counted pixels, with the same noise at each call."""
     generator = torch.Generator(device.torch).manual_seed(seed)
-    nll, kl = _elbo_terms(_forward(network, batch, device, generator), batch, likelihood)
+    nll, kl = elbo_terms(forward(network, batch, device, generator), batch, likelihood)
     return float(nll + torch.stack(kl).sum())
-
-
-@torch.no_grad()
-def _report(
-    network: HierarchicalVAE,
-    patches: PatchSource,
-    likelihood: PoissonGaussian,
-    views: list[View],
-    device: Device,
-    seed: int,
-) -> dict[str, Any]:
-    """Squared error in prepared units, ELBO and KL of each level, on trained and on held-out pixels."""
-    out: dict[str, Any] = {}
-    for name, batch in (
-        ("training", patches.visible(REPORT_PATCHES)),
-        ("held_out", patches.validation(REPORT_PATCHES)),
-    ):
-        fed = Fed.of(batch, views, device)
-        generator = torch.Generator(device.torch).manual_seed(seed)
-        decoded = _forward(network, fed, device, generator)
-        nll, kl = _elbo_terms(decoded, fed, likelihood)
-        counted = fed.counted.expand_as(fed.values)
-        squared = (((decoded.clean - fed.values) * counted) ** 2).sum() / counted.sum().clamp(min=1)
-        out[f"mse_{name}"] = float(squared) / views[0].value_range.scale ** 2
-        out[f"elbo_{name}"] = -float(nll + torch.stack(kl).sum())
-        if name == "training":
-            out["kl"] = [float(level) for level in kl]
-    return out
 
 
 def _finish(
