@@ -1,4 +1,4 @@
-"""Files that are either written completely or not at all."""
+"""Files that are either written completely or not at all, and what may be replaced."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from napari_vae_repair.errors import ImageFileError
+
+_ZARR_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 
 @contextmanager
@@ -26,7 +28,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     # a rename onto a link would replace the link, not the file behind it
     target = Path(os.path.realpath(path))
-    with _told(Path(path)):
+    with writing(Path(path)):
         # a file name may have 255 bytes; the tail keeps it unique
         temporary = target.with_name(f".{target.name[:60]}.{secrets.token_hex(6)}.part")
         try:
@@ -41,10 +43,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise `ImageFileError` unless a file can be created beside `path` and `path` is no folder."""
+    """Raise `ImageFileError` unless a file can be created beside `path` and `path` is no folder but a zarr store."""
     target = Path(os.path.realpath(path))
-    with _told(Path(path)):
-        if target.is_dir():
+    with writing(Path(path)):
+        if target.name.lower().endswith(".zarr"):
+            check_folder(target)
+        elif target.is_dir():
             raise IsADirectoryError(f"{target} is a folder")
         # asking for permissions is not enough: they do not know network shares, nor that root may do all
         probe = target.with_name(f".{secrets.token_hex(6)}.part")
@@ -52,8 +56,22 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         probe.unlink()
 
 
+def check_folder(path: Path) -> None:
+    """Raise an `OSError` unless nothing, an empty folder or a zarr store stands at `path`, for another store."""
+    if path.is_file():
+        raise NotADirectoryError(f"{path} is a file, and a zarr store is a folder")
+    if path.is_dir() and not is_store(path) and any(path.iterdir()):
+        raise FileExistsError(f"{path} is a folder with other things than a zarr store, which stay")
+
+
+def is_store(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder is an array or a group of zarr; False for anything else, missing ones included."""
+    return any((Path(path) / name).is_file() for name in _ZARR_FILES)
+
+
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Turn an `OSError` within the block into an `ImageFileError` about `path`."""
     try:
         yield
     except OSError as error:

@@ -35,6 +35,8 @@ class Image:
         Physical step along an axis letter, in micrometres, where known.
     channel_names : tuple of str
         One name for each index of ``C``, or empty.
+    channel_colours : tuple of (int, int, int)
+        Red, green and blue from 0 to 255 for each index of ``C``, or empty.
     """
 
     pixels: NDArray[np.generic]
@@ -43,6 +45,7 @@ class Image:
     name: str = "image"
     pixel_size_um: dict[str, float] = field(default_factory=dict)
     channel_names: tuple[str, ...] = ()
+    channel_colours: tuple[tuple[int, int, int], ...] = ()
 
     def __post_init__(self) -> None:
         check_pixels(self.pixels)

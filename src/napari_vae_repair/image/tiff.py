@@ -6,7 +6,7 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def decoding(path: Path) -> Iterator[None]:
     except DECODING_ERRORS as error:
         raise ImageFileError(
             f"{path} cannot be read: {str(error) or type(error).__name__}.",
-            "Complete TIFF, OME-TIFF, ImageJ, PNG, JPEG and BMP files can be read.",
+            "Complete TIFF, OME-TIFF, ImageJ, PNG, JPEG and BMP files and zarr stores can be read.",
             "Copy or export the file again, then open the new one.",
         ) from error
 
@@ -166,30 +166,38 @@ def _check_claim(path: Path, page: Any, keyframe: tifffile.TiffPage) -> None:
 
 def tidy_axes(pixels: NDArray[Any], file_axes: str, axes: str | None) -> tuple[NDArray[Any], str]:
     """Pixels without dimensions of length 1, and one letter for each that is left, ``S`` last."""
-    kept = [i for i, axis in enumerate(file_axes) if pixels.shape[i] > 1 or axis in "YX"]
-    all_named = axes is not None and len(axes) == pixels.ndim
-    pixels = pixels.reshape([pixels.shape[i] for i in kept])
+    dims, letters = tidy_dimensions(pixels.shape, list(file_axes), axes)
+    rest = [d for d in range(pixels.ndim) if d not in dims]
+    return np.transpose(pixels, [*dims, *rest]).reshape([pixels.shape[d] for d in dims]), letters
+
+
+def tidy_dimensions(shape: Sequence[int], file_axes: Sequence[str], axes: str | None) -> tuple[list[int], str]:
+    """Which dimensions are left without those of length 1, ``S`` last, and their letters; see `tidy_axes`."""
+    kept = [i for i, axis in enumerate(file_axes) if shape[i] > 1 or axis in ("Y", "X")]
     if axes is None:
-        letters = _distinct([file_axes[i] for i in kept], pixels.shape)
-    elif all_named:
+        letters = _distinct([file_axes[i] for i in kept], [shape[i] for i in kept])
+    elif len(axes) == len(shape):
+        kept = [i for i, axis in enumerate(axes) if shape[i] > 1 or axis in ("Y", "X")]
         letters = [axes[i] for i in kept]
     else:
         letters = list(axes)
     # letters of an unfitting number are left for Image to refuse, with the shape in its message
-    if "S" in letters and len(letters) == pixels.ndim:
+    if "S" in letters and len(letters) == len(kept):
         at = letters.index("S")
-        pixels = np.moveaxis(pixels, at, -1)
+        kept.append(kept.pop(at))
         letters.append(letters.pop(at))
-    return pixels, "".join(letters)
+    return kept, "".join(letters)
 
 
-def _distinct(letters: list[str], shape: tuple[int, ...]) -> list[str]:
+def _distinct(letters: Sequence[str], shape: Sequence[int]) -> list[str]:
     """Letters of which none stands twice; samples that are no RGB(A) are channels."""
     distinct: list[str] = []
     for i, axis in enumerate(letters):
         if axis == "S" and shape[i] not in (3, 4) and "C" not in letters:
             axis = "C"
-        refused = not (axis.isascii() and axis.isupper()) or axis in letters[i + 1 :] or axis in distinct
+        refused = (
+            not (len(axis) == 1 and axis.isascii() and axis.isupper()) or axis in letters[i + 1 :] or axis in distinct
+        )
         if refused or (axis == "S" and shape[i] not in (3, 4)):
             axis = next(free for free in _UNNAMED if free not in letters and free not in distinct)
         distinct.append(axis)
