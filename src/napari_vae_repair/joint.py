@@ -91,7 +91,9 @@ def train_on(
         As `restore`.
     """
     device, model = choose_device(settings.device), model_of(settings)
-    _check(images, model, settings)
+    if not images:
+        raise InputError("No image was given.", "A model is trained on one or more.", "Choose at least one image.")
+    check_trainable(model, settings)
     looks: list[_Look] = []
     for done, image in enumerate(images):
         yield Progress("prepare", done, len(images))
@@ -110,9 +112,8 @@ def train_on(
     return trained_on(adapted, images)
 
 
-def _check(images: Sequence[Image], model: Model | None, settings: Settings) -> None:
-    if not images:
-        raise InputError("No image was given.", "A model is trained on one or more.", "Choose at least one image.")
+def check_trainable(model: Model | None, settings: Settings) -> None:
+    """Raise `SettingsError` unless the model is to be trained from scratch, or can be adapted and is told how long."""
     if model is None:
         return
     if not model.general:
@@ -137,16 +138,26 @@ def _look(image: Image, model: Model | None, settings: Settings, device: Device)
 
 
 def _check_kind(image: Image, look: _Look, first: Image, first_look: _Look, model: Model | None) -> None:
-    colours, wanted = look.shown.prepared.shape[1], first_look.shown.prepared.shape[1]
+    check_colours(image.name, look.shown.prepared.shape[1], first.name, first_look.shown.prepared.shape[1])
+    if model is not None:
+        check_adaptable(image.name, Seen(*as_seen(look.shown, look.damaged, model)))
+
+
+def check_colours(name: str, colours: int, first: str, wanted: int) -> None:
+    """Raise `InputError` unless an image has as many colours as the first one."""
     if colours != wanted:
         raise InputError(
-            f"{first.name!r} has {wanted} colour(s) after the preprocessing, {image.name!r} has {colours}.",
+            f"{first!r} has {wanted} colour(s) after the preprocessing, {name!r} has {colours}.",
             "One model is trained on images of one kind, all grey or all in colour.",
             "Leave one kind out, or put the step grey into the chain.",
         )
-    if model is not None and (reason := obstacle(Seen(*as_seen(look.shown, look.damaged, model)))):
+
+
+def check_adaptable(name: str, seen: Seen) -> None:
+    """Raise `InputError` where the noise of an image forbids adapting."""
+    if reason := obstacle(seen):
         raise InputError(
-            f"The starter cannot be adapted to {image.name!r}: {reason}.",
+            f"The starter cannot be adapted to {name!r}: {reason}.",
             "Adapting needs to know the noise of every image.",
             "Leave this image out, or train from scratch (model='scratch').",
         )

@@ -131,17 +131,17 @@ def trained_on(model: Model, images: Sequence[Image]) -> Model:
     images : sequence of Image
         Their names, shapes, axes and dtypes are noted with the present time, after those that the model already tells.
     """
+    entries = [(image.name, image.pixels.shape, image.axes, str(image.pixels.dtype)) for image in images]
+    return noted(model, entries)
+
+
+def noted(model: Model, images: Sequence[tuple[str, tuple[int, ...], str, str]]) -> Model:
+    """As `trained_on`, with name, shape, axes and dtype of each image."""
     if not model.training.get("adapted", {"accepted": True})["accepted"]:
         return model
     date = datetime.now(UTC).isoformat(timespec="seconds")
     new = [
-        {
-            "name": image.name,
-            "shape": list(image.pixels.shape),
-            "axes": image.axes,
-            "dtype": str(image.pixels.dtype),
-            "date": date,
-        }
-        for image in images
+        {"name": name, "shape": list(shape), "axes": axes, "dtype": dtype, "date": date}
+        for name, shape, axes, dtype in images
     ]
     return replace(model, training=model.training | {"trained_on": [*model.training.get("trained_on", []), *new]})
