@@ -18,8 +18,8 @@ from napari_vae_repair.preparation import characterise
 from napari_vae_repair.settings import DEFAULT_SAMPLES, SCRATCH, STARTER, GivenNoise, Settings, Step, format_chain
 from napari_vae_repair.vae.adapt import Seen, adapt, obstacle
 from napari_vae_repair.vae.checkpoint import load_model
-from napari_vae_repair.vae.device import Device
-from napari_vae_repair.vae.memory import MOST_TILE_PX
+from napari_vae_repair.vae.device import Device, backing_off
+from napari_vae_repair.vae.memory import LEAST_TILE_PX, tile_that_fits
 from napari_vae_repair.vae.predict import Posterior, View, predict_steps
 from napari_vae_repair.vae.record import Losses, Model, trained_on
 from napari_vae_repair.vae.starter import load_starter
@@ -154,11 +154,39 @@ def fit(
     device: Device,
     should_stop: ShouldStop,
     images: Sequence[Image],
+    notes: list[str] | None = None,
 ) -> Generator[Progress, None, Model]:
-    """Train from scratch on the planes of the images; see `train` for the errors."""
-    _, total = steps_of(settings)
+    """Train from scratch on the planes of the images; see `train` for the errors.
+
+    Where the device's memory is exhausted the batches are halved, and that is added to `notes`.
+    """
     planes, damaged = _padded(prepared.planes, prepared.damaged, settings.network.stride_px)
-    steps = train(replace(prepared, planes=planes, damaged=damaged), settings, device)
+    padded = replace(prepared, planes=planes, damaged=damaged)
+
+    def trained_with(batch_size: int, device: Device) -> Generator[Progress, None, Model]:
+        training = settings.training.model_copy(update={"batch_size": batch_size})
+        return _trained(padded, settings.model_copy(update={"training": training}), device, should_stop)
+
+    trained = yield from backing_off(
+        trained_with,
+        settings.training.batch_size,
+        device,
+        least=1,
+        unit="batches of {}",
+        allow_cpu=settings.allow_cpu,
+        notes=[] if notes is None else notes,
+    )
+    model = trained_on(replace(trained, chains=tuple(chain.to_dict() for chain in chains)), images)
+    _, total = steps_of(model.settings)
+    yield Progress("train", total, total, model=model)
+    return model
+
+
+def _trained(
+    prepared: Prepared, settings: Settings, device: Device, should_stop: ShouldStop
+) -> Generator[Progress, None, Model]:
+    _, total = steps_of(settings)
+    steps = train(prepared, settings, device)
     for done in range(1, total + 1):
         losses = next(steps)
         yield Progress("train", done, total, losses)
@@ -167,9 +195,7 @@ def fit(
         next(steps)
     except StopIteration as end:
         trained: Model = end.value
-        model = trained_on(replace(trained, chains=tuple(chain.to_dict() for chain in chains)), images)
-    yield Progress("train", total, total, model=model)
-    return model
+    return trained
 
 
 def refine(
@@ -222,21 +248,43 @@ def ask(
     *,
     phase: str = "restore",
     samples: int,
+    notes: list[str] | None = None,
 ) -> Generator[Progress, None, Posterior]:
-    """Restore with the model; see `predict_steps` for the errors."""
+    """Restore with the model; see `predict_steps` for the errors.
+
+    Where the device's memory is exhausted the tiles are halved, and that is added to `notes`.
+    """
     planes, lost, views = as_seen(shown, damaged, model)
-    steps = predict_steps(
-        model.network,
-        planes,
-        lost,
-        views,
-        one_pass=model.general or samples == 0,
-        samples=samples,
-        keep_samples=settings.keep_samples and samples > 0,
-        seed=settings.seed,
-        tile_px=settings.tile_px or MOST_TILE_PX,
-        device=device,
-        should_stop=should_stop,
+    keep, noted = settings.keep_samples and samples > 0, [] if notes is None else notes
+    results = 2 + samples * keep  # mean, standard deviation and samples
+
+    def largest_on(device: Device) -> int:
+        return tile_of(model, settings, device, noted, side_px=max(lost.shape[1:]), reserved=results * planes.nbytes)
+
+    def asked_with(tile_px: int, on: Device) -> Generator[tuple[int, int], None, Posterior]:
+        tile_px = tile_px if on == device else min(tile_px, largest_on(on))
+        return predict_steps(
+            model.network,
+            planes,
+            lost,
+            views,
+            one_pass=model.general or samples == 0,
+            samples=samples,
+            keep_samples=keep,
+            seed=settings.seed,
+            tile_px=tile_px,
+            device=on,
+            should_stop=should_stop,
+        )
+
+    steps = backing_off(
+        asked_with,
+        largest_on(device),
+        device,
+        least=LEAST_TILE_PX,
+        unit="tiles of {} px",
+        allow_cpu=settings.allow_cpu,
+        notes=noted,
     )
     while True:
         try:
@@ -247,6 +295,36 @@ def ask(
                 posterior = posterior.calibrated(model.calibration, views)
             return posterior.shaped(shown.prepared.shape, opponent=model.general)
         yield Progress(phase, done, total, model=None if phase == "first" else model)
+
+
+def tile_of(
+    model: Model, settings: Settings, device: Device, notes: list[str], *, side_px: int, reserved: int = 0
+) -> int:
+    """The tile to begin with: as given, or as large as memory allows, and never larger than the image.
+
+    Parameters
+    ----------
+    model, settings, device
+        Of the restoration.
+    notes : list of str
+        A given tile that `Settings.memory_mb` cannot hold is made smaller, and that is added to them.
+    side_px : int
+        The longest side of a plane.
+    reserved : int
+        Bytes that are yet to be allocated beside the tiles.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If `Settings.memory_mb` is too little for the smallest tile.
+    """
+    tile_px = settings.tile_px
+    if tile_px is None or settings.memory_mb is not None:
+        fits = tile_that_fits(model.network, device, memory_mb=settings.memory_mb, reserved_bytes=reserved)
+        if tile_px is not None and fits < min(tile_px, side_px):
+            notes.append(f"tiles of {fits} px were used: {settings.memory_mb} MB hold none of {tile_px} px")
+        tile_px = fits if tile_px is None else min(tile_px, fits)
+    return max(LEAST_TILE_PX, min(tile_px, side_px))
 
 
 def _padded(planes: NDArray[np.float32], damaged: Damaged, side: int) -> tuple[NDArray[np.float32], Damaged]:

@@ -6,8 +6,9 @@ import contextlib
 import gc
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -19,6 +20,8 @@ CUDA_HINT = (
     "An NVIDIA driver is present, but this PyTorch is a CPU build: install a CUDA build "
     "(see pytorch.org/get-started) to use the GPU."
 )
+_Step = TypeVar("_Step")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,20 +121,88 @@ def memory_released(device: Device) -> Iterator[None]:
     exhausted = False
     try:
         yield
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not _is_exhaustion(error):
             raise
         error.__traceback__ = None  # its frames would keep the tensors alive
         exhausted = True
     finally:
-        if device.torch.type == "cuda":
-            gc.collect()
-            torch.cuda.empty_cache()
-        elif device.torch.type == "mps":
-            torch.mps.empty_cache()
+        _release(device)
     if exhausted:
         raise DeviceMemoryError(
             f"The memory of {device.label} was exhausted.",
             "Training needs memory for a batch of patches, restoring for one tile.",
             "Lower tile_px or training.batch_size, close other programs, or choose device='cpu'.",
         ) from None
+
+
+def _is_exhaustion(error: Exception) -> bool:
+    """PyTorch's error for a GPU is a class of its own; its allocator for the CPU, and NumPy's, have others."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def _release(device: Device) -> None:
+    if device.torch.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+    elif device.torch.type == "mps":
+        torch.mps.empty_cache()
+
+
+def backing_off(
+    run: Callable[[int, Device], Generator[_Step, None, _Result]],
+    size: int,
+    device: Device,
+    *,
+    least: int,
+    unit: str,
+    allow_cpu: bool,
+    notes: list[str],
+) -> Generator[_Step, None, _Result]:
+    """Run with half the size each time that the device's memory is exhausted, from the start.
+
+    Parameters
+    ----------
+    run : callable
+        Given the size and the device; raises `DeviceMemoryError`.
+    size, least : int
+        What is tried first, and at last.
+    device : Device
+        Where to run.
+    unit : str
+        With one "{}" for the size, as in "tiles of {} px".
+    allow_cpu : bool
+        Whether the CPU follows, with the first size, when the device has no memory for the least one.
+    notes : list of str
+        What was done instead is added to it.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If the memory is exhausted even so.
+    """
+    chosen = size
+    while True:
+        try:
+            return (yield from run(size, device))
+        except DeviceMemoryError as error:
+            error.__traceback__ = None  # its frames would keep the tensors alive
+            exhausted = error
+        _release(device)
+        before = f"the memory of {device.label} was exhausted by {unit.format(size)}: "
+        if size > least:
+            size = max(least, size // 2)
+            notes.append(before + f"went on with {unit.format(size)}")
+        elif allow_cpu and device.torch.type != "cpu":
+            size, device = chosen, choose_device("cpu")
+            notes.append(before + "went on on the CPU, as allowed")
+        else:
+            raise _at_the_least(exhausted, unit.format(size), device, allow_cpu=allow_cpu)
+
+
+def _at_the_least(error: DeviceMemoryError, size: str, device: Device, *, allow_cpu: bool) -> DeviceMemoryError:
+    """The same, for who has no smaller size to choose."""
+    to_cpu = "" if device.torch.type == "cpu" or allow_cpu else ", or set allow_cpu=True to go on on the CPU"
+    return DeviceMemoryError(
+        error.received, f"Even {size} did not fit.", f"Close other programs, restore a part of the image{to_cpu}."
+    )
