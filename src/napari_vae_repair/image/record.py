@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +15,9 @@ from napari_vae_repair.image.axes import check_axes, spatial_shape
 
 MIN_SIDE_PX = 8
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+Colours = tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +51,11 @@ class Image:
     name: str = "image"
     pixel_size_um: dict[str, float] = field(default_factory=dict)
     channel_names: tuple[str, ...] = ()
-    channel_colours: tuple[tuple[int, int, int], ...] = ()
+    channel_colours: Colours = ()
 
     def __post_init__(self) -> None:
         check_pixels(self.pixels)
-        check_axes(self.axes, self.pixels.shape)
-        shape_yx = spatial_shape(self.pixels.shape, self.axes)
-        if min(shape_yx) < MIN_SIDE_PX:
-            raise InputError(
-                f"The image measures {shape_yx[0]} x {shape_yx[1]} pixels.",
-                f"At least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels are needed.",
-                "Choose a larger image, or name the axes (axes='ZYX', for instance) if Y and X are others.",
-            )
+        check_measures(self.pixels.shape, self.axes)
         if self.mask is not None:
             check_mask(self.mask, self.pixels.shape, self.axes)
 
@@ -77,20 +76,73 @@ class Image:
         return lost
 
 
-def check_pixels(pixels: NDArray[np.generic]) -> None:
-    """Raise `InputError` for pixels that no restoration can use: kind, emptiness, range, no finite value."""
-    if pixels.dtype.kind not in "buif":
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a file says of its image beside the pixels, as it stands there: nothing of it is checked.
+
+    Attributes
+    ----------
+    pixel_size_um : mapping of str to float
+        Micrometres per step along an axis letter.
+    channel_names : sequence of str
+    channel_colours : sequence of (int, int, int)
+    """
+
+    pixel_size_um: Mapping[str, Any] = field(default_factory=dict)
+    channel_names: Sequence[Any] = ()
+    channel_colours: Sequence[Any] = ()
+
+    def fitting(self, axes: str, shape: Sequence[int]) -> dict[str, Any]:
+        """The fields of an `Image` of these axes: sizes that are lengths, names and colours one a channel."""
+        count = shape[axes.index("C")] if "C" in axes and len(axes) == len(shape) else 0
+        # what a file notes may be anything that JSON holds
+        noted: Any = self.pixel_size_um
+        noted = noted if isinstance(noted, Mapping) else {}
+        sizes = {axis: noted[axis] for axis in axes if isinstance(noted.get(axis), int | float)}
+        try:
+            colours = tuple((int(red), int(green), int(blue)) for red, green, blue in self.channel_colours)
+        except (TypeError, ValueError):
+            colours = ()
+        names = tuple(str(name) for name in self.channel_names)
+        possible = len(colours) == count and all(0 <= part <= 255 for colour in colours for part in colour)
+        return {
+            "pixel_size_um": {axis: float(size) for axis, size in sizes.items() if 0 < size < math.inf},
+            "channel_names": names if len(names) == count else (),
+            "channel_colours": colours if possible else (),
+        }
+
+
+def check_measures(shape: tuple[int, ...], axes: str) -> None:
+    """Raise `InputError` unless the axes fit, and planes are large enough."""
+    check_axes(axes, shape)
+    shape_yx = spatial_shape(shape, axes)
+    if min(shape_yx) < MIN_SIDE_PX:
         raise InputError(
-            f"The image holds values of dtype {pixels.dtype}.",
+            f"The image measures {shape_yx[0]} x {shape_yx[1]} pixels.",
+            f"At least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels are needed.",
+            "Choose a larger image, or name the axes (axes='ZYX', for instance) if Y and X are others.",
+        )
+
+
+def check_kind(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise `InputError` for values of a kind that no restoration can use, or none at all."""
+    if dtype.kind not in "buif":
+        raise InputError(
+            f"The image holds values of dtype {dtype}.",
             "Boolean, integer and real floating-point values can be restored.",
             "Convert it first: numpy.abs(image) of a complex one, image.astype('float32') of an object one.",
         )
-    if pixels.size == 0:
+    if 0 in shape:
         raise InputError(
-            f"The image is empty (shape {pixels.shape}).",
+            f"The image is empty (shape {shape}).",
             "At least one plane of 8 x 8 pixels is needed.",
             "Check the file or the slicing that made it.",
         )
+
+
+def check_pixels(pixels: NDArray[np.generic]) -> None:
+    """Raise `InputError` for pixels that no restoration can use: kind, emptiness, range, no finite value."""
+    check_kind(pixels.shape, pixels.dtype)
     if pixels.dtype.kind == "f":
         finite = pixels[np.isfinite(pixels)]
         if finite.size == 0:
