@@ -168,7 +168,7 @@ def test_companion_file_of_a_multi_file_ome_tiff_missing(tmp_path: Path) -> None
         ("text.png", b"This is a text, not a PNG.", "cannot be read"),
         ("cut.png", b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR", "cannot be read"),
         ("cut.bmp", b"BM" + bytes(20), "cannot be read"),
-        ("a.czi", b"ZISRAWFILE", r"extension '\.czi'"),
+        ("a.xyz", b"ZISRAWFILE", r"extension '\.xyz'"),
     ],
 )
 def test_files_that_are_no_images(tmp_path: Path, name: str, content: bytes | None, match: str) -> None:

@@ -58,7 +58,8 @@ class ArrangedArray:
         inside: list[slice] = [slice(None)] * len(self.source.shape)
         for d, window in zip(self.order, windows, strict=True):
             inside[d] = window
-        values = np.asarray(self.source[tuple(inside)])
+        with decoding(self._path()):
+            values = np.asarray(self.source[tuple(inside)])
         dropped = [d for d in range(values.ndim) if d not in self.order]
         values = np.transpose(values, [*self.order, *dropped])
         values = values.reshape(values.shape[: self.ndim])
@@ -68,6 +69,11 @@ class ArrangedArray:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """All values, as numpy asks for them."""
         return np.asarray(self[...], dtype=dtype)
+
+    def _path(self) -> Path:
+        """Where the pixels lie, for messages."""
+        store = getattr(self.source, "store_path", None)  # of a zarr array
+        return Path(str(getattr(self.source, "path", "the image") if store is None else store).removeprefix("file://"))
 
     def _completed(self, key: Any) -> list[int | slice]:
         """One non-negative integer or slice for each dimension."""

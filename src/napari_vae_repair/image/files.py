@@ -1,8 +1,9 @@
-"""Image files to `Image` and back: TIFF, OME-TIFF, ImageJ, PNG, JPEG and BMP."""
+"""Image files to `Image` and back: TIFF, OME-TIFF, ImageJ, OME-Zarr, PNG, JPEG, BMP and vendors' files."""
 
 from __future__ import annotations
 
 import io
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,36 +14,34 @@ import PIL.Image
 import tifffile
 from numpy.typing import DTypeLike, NDArray
 
-from napari_vae_repair.errors import ImageFileError, InputError, SettingsError
-from napari_vae_repair.image.atomic import replacing
+from napari_vae_repair.errors import ImageFileError, InputError
+from napari_vae_repair.image.atomic import is_store, replacing
 from napari_vae_repair.image.axes import check_axes
+from napari_vae_repair.image.formats import READABLE, WRITABLE, check_format, check_readable, extension_of, image_dtype
 from napari_vae_repair.image.ometiff import (
     StoredImage,
-    is_restored_file,
     read_first,
     read_layers,
-    read_provenance,
     tiff_options,
     write_layers,
 )
 from napari_vae_repair.image.pictures import read_picture
-from napari_vae_repair.image.record import Image
+from napari_vae_repair.image.record import Colours, Image
 from napari_vae_repair.image.tiff import OURS, json_metadata, read_tiff
+from napari_vae_repair.image.tiff_notes import is_restored_tiff, read_tiff_provenance
 
 __all__ = [
     "READABLE", "WRITABLE", "StoredImage", "check_format", "is_restored_file", "read_image", "read_layers",
     "read_provenance", "to_dtype", "write_image", "write_layers",
 ]  # fmt: skip
 
-READABLE = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
-WRITABLE = (".tif", ".tiff", ".ome.tif", ".ome.tiff", ".png", ".jpg", ".jpeg")
-
 
 def read_image(path: str | Path, axes: str | None = None) -> Image:
     """The image in a file, values and dtype as stored.
 
     TIFF: see `read_tiff`; of several images in a file the first, of a pyramid the full resolution. PNG keeps
-    16 bits, a palette becomes RGB, grey with alpha becomes grey. JPEG is turned as its EXIF orientation says.
+    16 bits, a palette becomes RGB, grey with alpha becomes grey. PNG and JPEG are turned as their EXIF orientation
+    says. Zarr: see `open_store`. Vendors' files: see `open_vendor_file`. For images larger than memory: `open_image`.
 
     Parameters
     ----------
@@ -53,26 +52,19 @@ def read_image(path: str | Path, axes: str | None = None) -> Image:
     Raises
     ------
     ImageFileError
-        The file is missing, a folder, empty, of an unknown extension, damaged or incomplete.
+        The file is missing, a folder that is no store, empty, of an unknown extension, damaged, incomplete, larger
+        than memory, or needs a package that is not installed.
     InputError
-        `axes` do not fit, or the image cannot be restored at all.
+        `axes` do not fit, the file does not name them and must be given some, or the image cannot be restored at all.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ImageFileError(
-            f"{path} is {'a folder' if path.is_dir() else 'not there'}.",
-            "The path of an image file is needed.",
-            "Check the path; image.tif is one file, not the folder that holds it.",
-        )
-    if path.suffix.lower() not in READABLE:
-        raise ImageFileError(
-            f"{path} has the extension {path.suffix!r}.",
-            f"Files that can be read end in {', '.join(READABLE)}.",
-            "Export the image as TIFF, or open it in napari and restore the layer.",
-        )
-    if path.stat().st_size == 0:
-        raise ImageFileError(f"{path} is empty.", "An image file has at least a header.", "Copy or export it again.")
-    if path.suffix.lower() not in (".tif", ".tiff"):
+    kind = check_readable(path)
+    if kind in ("store", "vendor"):
+        from napari_vae_repair.image.opened import open_image
+
+        with open_image(path, axes) as opened:
+            return opened.read()
+    if kind == "picture":
         pixels = read_picture(path)
         return Image(pixels, axes or "YXS"[: pixels.ndim], name=path.stem)
     own = read_first(path, axes)
@@ -90,7 +82,7 @@ def to_dtype(values: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
     SettingsError
         `dtype` is not the name of a boolean, integer or real floating-point dtype.
     """
-    target = _dtype(dtype)
+    target = image_dtype(dtype)
     if target == values.dtype:
         return values
     if target.kind == "b":
@@ -111,25 +103,6 @@ def to_dtype(values: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
     return np.asarray(np.nan_to_num(np.clip(np.rint(wide), limits.min, top), nan=0.0)).astype(target)
 
 
-def check_format(path: str | Path, axes: str, dtype: DTypeLike) -> None:
-    """Raise `ImageFileError` unless the extension is known and its file type can hold such axes and dtype."""
-    extension, target = _extension(path), _dtype(dtype)
-    if extension in (".png", ".jpg", ".jpeg"):
-        allowed = ("uint8", "uint16") if extension == ".png" else ("uint8",)
-        if target.name not in allowed:
-            raise ImageFileError(
-                f"{path} cannot hold values of dtype {target.name}.",
-                f"A {extension} file holds {' or '.join(allowed)}.",
-                f"Write a .tif file, or convert the values with --dtype {allowed[-1]}.",
-            )
-        if axes.replace("S", "") not in ("YX", "XY"):
-            raise ImageFileError(
-                f"{path} cannot hold an image of axes {axes}.",
-                f"A {extension} file holds one plane YX or one colour plane YXS.",
-                "Write a .tif file, or a single plane.",
-            )
-
-
 def write_image(
     path: str | Path,
     pixels: NDArray[Any],
@@ -138,13 +111,15 @@ def write_image(
     dtype: DTypeLike | None = None,
     pixel_size_um: dict[str, float] | None = None,
     channel_names: Sequence[str] = (),
+    channel_colours: Colours = (),
     provenance: dict[str, Any] | None = None,
 ) -> Path:
     """Write an image, completely or not at all; the extension decides the file type.
 
     ``.tif`` is a plain TIFF whose axes, physical sizes, channel names and provenance stand as JSON in its
-    description, ``.ome.tif`` an OME-TIFF; both are compressed without loss. ``.png`` (uint8 and uint16) and
-    ``.jpg`` (uint8, with loss) hold nothing but the pixels.
+    description, ``.ome.tif`` an OME-TIFF, ``.zarr`` a folder of OME-Zarr 0.5 with a pyramid (see `create_store`);
+    all are compressed without loss. ``.png`` (uint8 and uint16) and ``.jpg`` (uint8, with loss) hold nothing but
+    the pixels.
 
     Parameters
     ----------
@@ -156,8 +131,8 @@ def write_image(
         Convert with `to_dtype` first; None keeps the dtype.
     pixel_size_um : dict of str to float, optional
         Micrometres per step along an axis letter.
-    channel_names : sequence of str
-        Names along ``C``.
+    channel_names, channel_colours : sequence
+        Names, and (red, green, blue) from 0 to 255, along ``C``.
     provenance : dict or None
         JSON values on how the image came to be; see `read_provenance`.
 
@@ -180,16 +155,64 @@ def write_image(
         )
     pixels = pixels if dtype is None else to_dtype(pixels, dtype)
     check_format(path, axes, pixels.dtype)
-    sizes, extension = dict(pixel_size_um or {}), _extension(path)
+    sizes, extension = dict(pixel_size_um or {}), extension_of(path)
     if extension.startswith(".ome"):
         name = Path(path).name.split(".")[0]
-        return write_layers(path, [StoredImage(name, pixels, axes, sizes, {})], provenance, channel_names)
+        return write_layers(
+            path, [StoredImage(name, pixels, axes, sizes, {})], provenance, channel_names, channel_colours
+        )
+    note: dict[str, Any] = {
+        "pixel_size_um": sizes, "channel_names": channel_names, "channel_colours": channel_colours,
+        "provenance": provenance,
+    }  # fmt: skip
+    if extension.endswith(".zarr"):
+        return _write_store(path, pixels, axes, note)
     if extension in (".tif", ".tiff"):
-        note = {"pixel_size_um": sizes, "channel_names": list(channel_names), "provenance": provenance}
         return _write_tiff(path, pixels, axes, json_metadata({OURS: note}, path))
     content = _encoded_picture(path, np.moveaxis(pixels, axes.index("Y"), 0), extension)
     with replacing(path) as stream:
         stream.write(content)
+    return Path(path)
+
+
+def is_restored_file(path: str | Path) -> bool:
+    """Whether a TIFF or a zarr store was written by this package; False for anything else, missing files included."""
+    if not is_store(path):
+        return is_restored_tiff(path)
+    from napari_vae_repair.image.omezarr import store_record
+
+    try:
+        return store_record(path) is not None
+    except ImageFileError:
+        return False
+
+
+def read_provenance(path: str | Path) -> dict[str, Any] | None:
+    """How a TIFF or a zarr store written by this package came to be; None for other files.
+
+    Raises
+    ------
+    ImageFileError
+        The file is missing or damaged.
+    """
+    if not is_store(path):
+        return read_tiff_provenance(path)
+    from napari_vae_repair.image.omezarr import store_record
+
+    provenance = (store_record(path) or {}).get("provenance")
+    return provenance if isinstance(provenance, dict) else None
+
+
+def _write_store(path: str | Path, pixels: NDArray[Any], axes: str, note: dict[str, Any]) -> Path:
+    from napari_vae_repair.image.zarr_store import create_store
+
+    # a plan of its own: another run's part is never taken for this image's
+    writer = create_store(path, pixels.shape, pixels.dtype, axes, **note, plan_key=secrets.token_hex(8))
+    try:
+        writer.write([slice(None)] * pixels.ndim, pixels)
+        writer.finish()
+    finally:
+        writer.discard()
     return Path(path)
 
 
@@ -203,32 +226,6 @@ def _write_tiff(path: str | Path, pixels: NDArray[Any], axes: str, metadata: dic
             **tiff_options(pixels.dtype),
         )
     return Path(path)
-
-
-def _extension(path: str | Path) -> str:
-    name = Path(path).name.lower()
-    fitting = [extension for extension in WRITABLE if name.endswith(extension) and name != extension]
-    if not fitting:
-        raise ImageFileError(
-            f"{path} does not name a file type.",
-            f"Files that can be written end in {', '.join(WRITABLE)}.",
-            "Give the file one of these extensions, as in restored.tif.",
-        )
-    return max(fitting, key=len)
-
-
-def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
-    try:
-        known = np.dtype(dtype)
-    except TypeError:
-        known = np.dtype(object)
-    if known.kind not in "buif":
-        raise SettingsError(
-            f"The dtype {str(dtype)!r} cannot be used.",
-            "An image has bool, uint8, uint16, int16, uint32, int32, float32 or float64 values.",
-            "Choose one of these, or leave it out.",
-        )
-    return known
 
 
 def _encoded_picture(path: str | Path, pixels: NDArray[Any], extension: str) -> bytes:

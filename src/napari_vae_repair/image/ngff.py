@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from napari_vae_repair.errors import ImageFileError
+from napari_vae_repair.image.record import Colours
 from napari_vae_repair.image.tiff import OURS
 
 VERSIONS = ("0.4", "0.5")
@@ -27,8 +28,6 @@ _UM_PER_UNIT = {
     "inch": 25400.0, "foot": 304800.0, "yard": 914400.0, "mile": 1609344000.0, "parsec": 3.0856775814913673e22,
     "pm": 1e-6, "nm": 1e-3, "um": 1.0, "µm": 1.0, "μm": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6,
 }  # fmt: skip
-
-Colours = tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)

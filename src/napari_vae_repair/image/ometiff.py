@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
@@ -20,17 +19,19 @@ from napari_vae_repair.errors import ImageFileError
 from napari_vae_repair.image.atomic import replacing
 from napari_vae_repair.image.axes import check_axes
 from napari_vae_repair.image.limits import check_size
-from napari_vae_repair.image.record import Image
+from napari_vae_repair.image.record import Colours, Image
 from napari_vae_repair.image.tiff import (
-    DECODING_ERRORS,
     OURS,
     check_series,
     decoding,
     described,
     json_metadata,
+    known_from,
+    ome_colour,
     opened_tiff,
     tidy_axes,
 )
+from napari_vae_repair.image.tiff_notes import ome_records
 
 _STACKS = "TZC"  # the stacks of OME
 _FURTHER_STACKS = "QRPHEA"  # what OME-TIFF can have besides, as a "modulo" of the others
@@ -68,6 +69,7 @@ def write_layers(
     layers: Sequence[tuple[str, NDArray[Any], str, dict[str, float], dict[str, Any]]],
     provenance: dict[str, Any] | None = None,
     channel_names: Sequence[str] = (),
+    channel_colours: Colours = (),
 ) -> Path:
     """Write images as the series of one OME-TIFF, completely or not at all.
 
@@ -79,9 +81,9 @@ def write_layers(
     path : str or Path
     layers : sequence of StoredImage or of tuples like it
     provenance : dict or None
-        JSON values on how the file came to be; see `read_provenance`.
-    channel_names : sequence of str
-        Names along ``C`` of the first image.
+        JSON values on how the file came to be; see `files.read_provenance`.
+    channel_names, channel_colours : sequence
+        Along ``C`` of the first image.
 
     Raises
     ------
@@ -97,7 +99,10 @@ def write_layers(
     stored[0][1].update(json_metadata({"provenance": provenance}, path))
     if channel_names:
         stored[0][1]["channel_names"] = list(channel_names)
-        stored[0][2]["Channel"] = {"Name": list(channel_names)}
+        stored[0][2]["Channel"] = {"Name": [_xml_text(name) for name in channel_names]}
+    if channel_colours:
+        stored[0][1]["channel_colours"] = [list(colour) for colour in channel_colours]
+        stored[0][2].setdefault("Channel", {})["Color"] = [ome_colour(colour) for colour in channel_colours]
     with replacing(path) as stream:
         try:
             _write_series(stream, stored)
@@ -172,13 +177,13 @@ def read_first(path: Path, axes: str | None = None) -> Image | None:
             return None
         layer, record = found[0]
         pixels, letters = tidy_axes(layer.pixels, layer.axes, axes)
-        return described(path, pixels, letters, layer.pixel_size_um, record.get("channel_names", []))
+        return described(path, pixels, letters, known_from(record))
 
 
 def _read_series(path: Path, count: int | None = None) -> list[tuple[StoredImage, dict[str, Any]]]:
     """The first `count` images with their notes; empty for files of other programs."""
     with decoding(path), opened_tiff(path) as tif:
-        records = _records(tif)
+        records = ome_records(tif)
         if len(records) != len(tif.series):
             return []
         for series in tif.series[:count]:
@@ -188,52 +193,12 @@ def _read_series(path: Path, count: int | None = None) -> list[tuple[StoredImage
         return [(_decoded(series.asarray(), record), record) for series, record in pairs]
 
 
-def is_restored_file(path: str | Path) -> bool:
-    """Whether a TIFF was written by this package; False for any other, for folders and for missing files."""
-    try:
-        with tifffile.TiffFile(path) as tif:
-            tag = tif.pages.first.tags.get("Software")
-            return tag is not None and str(tag.value).startswith(OURS)
-    except DECODING_ERRORS:
-        return False
-
-
-def read_provenance(path: str | Path) -> dict[str, Any] | None:
-    """How a TIFF written by this package came to be; None for other files.
-
-    Raises
-    ------
-    ImageFileError
-        The file is missing or damaged.
-    """
-    path = Path(path)
-    with decoding(path), opened_tiff(path) as tif:
-        shaped = (tif.shaped_metadata or ({},))[0].get(OURS)
-        record = shaped or next(iter(_records(tif)), {})
-        provenance = record.get("provenance")
-        return provenance if isinstance(provenance, dict) else None
-
-
-def _records(tif: tifffile.TiffFile) -> list[dict[str, Any]]:
-    """What `_encoded` noted on each image; empty for OME-TIFF of other programs."""
-    if not tif.is_ome or tif.ome_metadata is None:
-        return []
-    records = []
-    for description in ElementTree.fromstring(tif.ome_metadata).findall("{*}Image/{*}Description"):
-        text = description.text or ""
-        record = json.loads(text).get(OURS) if text.startswith(f'{{"{OURS}"') else None
-        if isinstance(record, dict):
-            records.append(record)
-    return records
-
-
 def _encoded(path: str | Path, layer: StoredImage) -> tuple[NDArray[Any], dict[str, Any], dict[str, Any]]:
     """Pixels as OME-TIFF can hold them, the note that undoes it, and the metadata for OME-XML."""
     pixels = np.asarray(layer.pixels)
     check_axes(layer.axes, pixels.shape)
     values = _storable(path, pixels)
-    tail = "YXS" if layer.axes.endswith("S") else "YX"
-    order = [axis for axis in layer.axes if axis not in tail] + list(tail)
+    order = stored_order(layer.axes)
     values = np.ascontiguousarray(np.transpose(values, [layer.axes.index(axis) for axis in order]))
     record = {
         "name": layer.name, "axes": layer.axes, "shape": pixels.shape, "dtype": pixels.dtype.str,
@@ -246,12 +211,17 @@ def _encoded(path: str | Path, layer: StoredImage) -> tuple[NDArray[Any], dict[s
     return values, json_metadata(record, path), metadata
 
 
+def stored_order(axes: str) -> list[str]:
+    """The letters as they lie in the file: ``Y`` and ``X``, and ``S``, last."""
+    tail = "YXS" if axes.endswith("S") else "YX"
+    return [axis for axis in axes if axis not in tail] + list(tail)
+
+
 def _decoded(stored: NDArray[Any], record: dict[str, Any]) -> StoredImage:
     axes, shape, dtype = record["axes"], record["shape"], np.dtype(record["dtype"])
     if dtype.kind not in "buif" or not isinstance(axes, str) or not isinstance(record["name"], str):
         raise ValueError("its note on its layers is not ours")  # a dtype such as "S100000" would fill the memory
-    tail = "YXS" if axes.endswith("S") else "YX"
-    order = [axis for axis in axes if axis not in tail] + list(tail)
+    order = stored_order(axes)
     pixels = stored.reshape([shape[axes.index(axis)] for axis in order])
     pixels = np.transpose(pixels, [order.index(axis) for axis in axes]).astype(dtype)
     return StoredImage(record["name"], pixels, axes, record["pixel_size_um"], record["meta"])

@@ -11,7 +11,8 @@ from typing import Any
 from napari_vae_repair.errors import ImageFileError, InputError
 from napari_vae_repair.image.arranged import ArrangedArray
 from napari_vae_repair.image.atomic import is_store
-from napari_vae_repair.image.ngff import Colours, StoreMetadata, read_attributes
+from napari_vae_repair.image.ngff import StoreMetadata, read_attributes
+from napari_vae_repair.image.record import Colours, Known
 from napari_vae_repair.image.tiff import OURS, decoding, tidy_dimensions
 from napari_vae_repair.image.zarr_store import StoreWriter, create_store
 
@@ -82,7 +83,7 @@ def open_store(path: str | Path, axes: str | None = None) -> OpenedStore:
         if all(array.shape[d] == 1 for d in range(array.ndim) if d not in dims) and array.dtype == arrays[0].dtype:
             levels.append(ArrangedArray(array, dims))
     chunks = tuple(int(arrays[0].chunks[d]) for d in dims)
-    return OpenedStore(tuple(levels), letters, chunks, *_what_is_known(metadata, letters, levels[0].shape))
+    return OpenedStore(tuple(levels), letters, chunks, **_known(metadata).fitting(letters, levels[0].shape))
 
 
 def store_record(path: str | Path) -> dict[str, Any] | None:
@@ -167,24 +168,14 @@ def _arrangement(metadata: StoreMetadata, shape: Sequence[int], axes: str | None
     return tidy_dimensions(shape, names, axes)
 
 
-def _what_is_known(
-    metadata: StoreMetadata, letters: str, shape: Sequence[int]
-) -> tuple[dict[str, float], tuple[str, ...], Colours]:
-    """Sizes, names and colours for the axes that are left."""
-    record = metadata.record
-    further = record.get("pixel_size_um")
-    sizes = {
-        axis: float(size)
-        for axis, size in ({**further} if isinstance(further, dict) else {}).items()
-        if axis in letters and axis not in "ZYX" and isinstance(size, int | float)
-    }
-    sizes |= {axis: size for axis, size in metadata.pixel_size_um.items() if axis in letters and axis in "ZYX"}
-    count = shape[letters.index("C")] if "C" in letters and len(letters) == len(shape) else 0
-    names, colours = metadata.channel_names, metadata.channel_colours
-    if "channel_names" in record:  # what a store must say although it was not given is not taken for known
-        names = names if record["channel_names"] else ()
-        colours = colours if record.get("channel_colours") else ()
-    return sizes, names if len(names) == count else (), colours if len(colours) == count else ()
+def _known(metadata: StoreMetadata) -> Known:
+    """Sizes, names and colours; of our own stores not those that a store must have although they were not given."""
+    record, names, colours = metadata.record, metadata.channel_names, metadata.channel_colours
+    noted = record.get("pixel_size_um")
+    further = {axis: size for axis, size in noted.items() if axis not in "ZYX"} if isinstance(noted, dict) else {}
+    if "axes" in record:
+        names, colours = names if record.get("channel_names") else (), colours if record.get("channel_colours") else ()
+    return Known(further | metadata.pixel_size_um, names, colours)
 
 
 def _plain_array(path: Path, array: Any, axes: str | None) -> OpenedStore:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from napari_vae_repair.image.arranged import ArrangedArray
 from napari_vae_repair.image.axes import check_axes
+from napari_vae_repair.image.bio import open_vendor_file
+from napari_vae_repair.image.formats import check_readable
 from napari_vae_repair.image.limits import check_size
-from napari_vae_repair.image.ngff import Colours
-from napari_vae_repair.image.omezarr import is_store, open_store
-from napari_vae_repair.image.record import Image
+from napari_vae_repair.image.ometiff import stored_order
+from napari_vae_repair.image.omezarr import open_store
+from napari_vae_repair.image.record import Colours, Image, Known
+from napari_vae_repair.image.tiff import decoding, known_from, tidy_dimensions
+from napari_vae_repair.image.tiff_notes import first_record
+from napari_vae_repair.image.tiff_windows import TiffWindows
 
 
 def _nothing() -> None:
@@ -100,8 +107,15 @@ def open_image(path: str | Path, axes: str | None = None) -> OpenedImage:
         `axes` do not fit, or are needed because the file does not name them.
     """
     path = Path(path)
-    if is_store(path):
+    kind = check_readable(path)
+    if kind == "store":
         return _from_store(path, axes)
+    if kind == "vendor":
+        array, letters, chunks, known = open_vendor_file(path, axes)
+        return _opened(path, array, letters, chunks, known)
+    if kind == "tiff":
+        with suppress(NotImplementedError):
+            return _from_tiff(path, axes)
     from napari_vae_repair.image.files import read_image
 
     return in_memory(read_image(path, axes))
@@ -121,3 +135,43 @@ def _from_store(path: Path, axes: str | None) -> OpenedImage:
         store.levels[0], store.axes, store.chunks, path.name.split(".")[0], store.pixel_size_um, store.channel_names,
         store.channel_colours, store.levels,
     )  # fmt: skip
+
+
+def _from_tiff(path: Path, axes: str | None) -> OpenedImage:
+    """A TIFF in windows; `NotImplementedError` where it must be read whole."""
+    windows = TiffWindows(path)
+    with decoding(path):
+        own = first_record(path)
+        if own is None:
+            dims, letters = tidy_dimensions(windows.shape, list(windows.axes), axes)
+            array, known = ArrangedArray(windows, dims), windows.known
+        else:
+            dims, letters = _own_dimensions(windows, own, axes)
+            array, known = ArrangedArray(windows, dims, own["dtype"]), known_from(own)
+    return _opened(path, array, letters, tuple(windows.chunks[d] for d in dims), known, windows.close)
+
+
+def _own_dimensions(windows: TiffWindows, own: dict[str, Any], axes: str | None) -> tuple[list[int], str]:
+    """Where the axes of an image lie in the OME-TIFF that we wrote of it."""
+    stored = [(a, own["shape"][own["axes"].index(a)]) for a in stored_order(own["axes"])]
+    long_axes = [a for a, n in stored if n > 1]
+    places = [d for d, n in enumerate(windows.shape) if n > 1]
+    if [n for _, n in stored if n > 1] != [windows.shape[d] for d in places]:
+        raise NotImplementedError(f"windows of {windows.path}: another program has changed it")
+    kept, letters = tidy_dimensions(own["shape"], list(own["axes"]), axes)
+    try:
+        return [places[long_axes.index(own["axes"][k])] for k in kept], letters
+    except ValueError as error:  # Y or X of one pixel
+        raise NotImplementedError(f"windows of {windows.path}: {error}") from error
+
+
+def _opened(
+    path: Path,
+    array: ArrangedArray,
+    axes: str,
+    chunks: tuple[int, ...],
+    known: Known,
+    closing: Callable[[], None] = _nothing,
+) -> OpenedImage:
+    about = known.fitting(axes, array.shape)
+    return OpenedImage(array, axes, chunks, path.name.split(".")[0], **about, levels=(array,), closing=closing)

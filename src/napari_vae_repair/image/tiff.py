@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from napari_vae_repair.errors import ImageFileError, VaeRepairError
 from napari_vae_repair.image.limits import check_ome, check_ratio, check_size, check_xml
-from napari_vae_repair.image.record import Image
+from napari_vae_repair.image.record import Image, Known
 from napari_vae_repair.image.tiff_directories import is_complete
 
 OURS = "napari-vae-repair"  # the key of our own metadata, and the value of the tag Software
@@ -82,15 +82,13 @@ def read_tiff(path: Path, axes: str | None = None) -> Image:
     InputError
         `axes` do not fit, or the image cannot be restored at all (complex, empty, no finite value, ...).
     """
-    with decoding(path):
-        with opened_tiff(path) as tif:
-            series = tif.series[0]
-            check_series(path, series)
-            check_size(path, series.shape, series.dtype)
-            whole = series.asarray().reshape(series.get_shape(squeeze=False))
-            pixels, letters = tidy_axes(whole, series.get_axes(squeeze=False), axes)
-            sizes, names = _sizes_and_names(tif)
-        return described(path, pixels, letters, sizes, names)
+    with decoding(path), opened_tiff(path) as tif:
+        series = tif.series[0]
+        check_series(path, series)
+        check_size(path, series.shape, series.dtype)
+        whole = series.asarray().reshape(series.get_shape(squeeze=False))
+        pixels, letters = tidy_axes(whole, series.get_axes(squeeze=False), axes)
+        return described(path, pixels, letters, what_is_known(tif))
 
 
 @contextmanager
@@ -115,17 +113,9 @@ def opened_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
         yield tif
 
 
-def described(path: Path, pixels: NDArray[Any], axes: str, sizes: dict[str, float], channels: list[str]) -> Image:
+def described(path: Path, pixels: NDArray[Any], axes: str, known: Known) -> Image:
     """The `Image` of a file, with what is known of the axes that it has."""
-    count = pixels.shape[axes.index("C")] if "C" in axes and len(axes) == pixels.ndim else 0
-    return Image(
-        pixels,
-        axes,
-        name=path.name.split(".")[0],
-        # what a file notes may be anything that JSON holds
-        pixel_size_um={axis: float(sizes[axis]) for axis in axes if 0 < float(sizes.get(axis, 0)) < math.inf},
-        channel_names=tuple(str(name) for name in channels) if len(channels) == count else (),
-    )
+    return Image(pixels, axes, name=path.name.split(".")[0], **known.fitting(axes, pixels.shape))
 
 
 def check_series(path: Path, series: tifffile.TiffPageSeries) -> None:
@@ -204,32 +194,57 @@ def _distinct(letters: Sequence[str], shape: Sequence[int]) -> list[str]:
     return distinct
 
 
-def _sizes_and_names(tif: tifffile.TiffFile) -> tuple[dict[str, float], list[str]]:
-    """Micrometres per step along axes, and channel names, of the first image; empty where unknown."""
+def what_is_known(tif: tifffile.TiffFile) -> Known:
+    """Sizes, channel names and colours of the first image; empty where the file does not tell."""
     ours = (tif.shaped_metadata or ({},))[0].get(OURS)
     if isinstance(ours, dict):
-        return ours.get("pixel_size_um", {}), ours.get("channel_names", [])
+        return known_from(ours)
     if tif.is_ome and tif.ome_metadata is not None:
         return _from_ome(tif.ome_metadata)
     if tif.is_imagej and tif.imagej_metadata is not None:
         return _from_imagej(tif.imagej_metadata, tif.pages.first)
-    return {}, []
+    return Known()
 
 
-def _from_ome(xml: str) -> tuple[dict[str, float], list[str]]:
+def known_from(record: dict[str, Any]) -> Known:
+    """What one of our own notes says."""
+    return Known(
+        record.get("pixel_size_um") or {}, record.get("channel_names") or (), record.get("channel_colours") or ()
+    )
+
+
+def _from_ome(xml: str) -> Known:
     pixels = ElementTree.fromstring(xml).find("{*}Image/{*}Pixels")
     if pixels is None:
-        return {}, []
+        return Known()
     sizes = {}
     for axis in "XYZ":
         size = float(pixels.get(f"PhysicalSize{axis}", 0)) * _um(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
         if size > 0:
             sizes[axis] = size
-    names = [channel.get("Name", "") for channel in pixels.findall("{*}Channel")]
-    return sizes, names if all(names) else []
+    channels = pixels.findall("{*}Channel")
+    names = [channel.get("Name", "") for channel in channels]
+    colours = [_rgb(channel.get("Color", "")) for channel in channels]
+    return Known(sizes, names if all(names) else (), colours if all(colours) else ())
 
 
-def _from_imagej(metadata: dict[str, Any], page: Any) -> tuple[dict[str, float], list[str]]:
+def _rgb(text: str) -> tuple[int, int, int] | None:
+    """Red, green and blue of a colour of OME-XML, which is RGBA in a signed integer of 32 bits."""
+    try:
+        value = int(text) & 0xFFFFFFFF
+    except ValueError:
+        return None
+    return value >> 24, value >> 16 & 255, value >> 8 & 255
+
+
+def ome_colour(colour: tuple[int, int, int]) -> int:
+    """A colour as OME-XML has it: RGBA in a signed integer of 32 bits."""
+    red, green, blue = colour
+    value = red << 24 | green << 16 | blue << 8 | 255
+    return value - 2**32 if value >= 2**31 else value
+
+
+def _from_imagej(metadata: dict[str, Any], page: Any) -> Known:
     um = _um(str(metadata.get("unit", "pixel")))
     sizes = {"Z": float(metadata.get("spacing", 0)) * um}
     for axis, tag in (("X", "XResolution"), ("Y", "YResolution")):
@@ -238,7 +253,9 @@ def _from_imagej(metadata: dict[str, Any], page: Any) -> tuple[dict[str, float],
     # one label a page: only without other stacks they are the channels'
     labels = metadata.get("Labels") or []
     names = labels if metadata.get("channels") == len(labels) == metadata.get("images") else []
-    return {axis: size for axis, size in sizes.items() if size > 0}, names
+    tables = metadata.get("LUTs") or []  # the colour of the highest value stands last
+    colours = [tuple(int(part) for part in np.asarray(table)[:, -1]) for table in tables]
+    return Known({axis: size for axis, size in sizes.items() if size > 0}, names, colours)
 
 
 def _um(unit: str) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from napari_vae_repair import __version__
-from napari_vae_repair.image.ngff import Colours
+from napari_vae_repair.image.record import Colours
 from napari_vae_repair.image.tiff import OURS, json_metadata
 
 RGB_COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255))

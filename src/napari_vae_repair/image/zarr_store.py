@@ -23,7 +23,8 @@ from numpy.typing import DTypeLike, NDArray
 from napari_vae_repair.errors import Cancelled, InputError
 from napari_vae_repair.image.atomic import check_folder, replacing, writing
 from napari_vae_repair.image.axes import check_axes
-from napari_vae_repair.image.ngff import VERSIONS, Colours, stored_axes
+from napari_vae_repair.image.ngff import VERSIONS, stored_axes
+from napari_vae_repair.image.record import Colours
 from napari_vae_repair.image.tiff import json_metadata
 from napari_vae_repair.image.zarr_contents import new_array, store_attributes
 from napari_vae_repair.image.zarr_levels import build_level, level_shapes
