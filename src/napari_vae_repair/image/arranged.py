@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from napari_vae_repair.image.tiff import decoding
 
 
 class ArrangedArray:
@@ -52,7 +55,13 @@ class ArrangedArray:
         return math.prod(self.shape) * int(self._dtype.itemsize)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        """Values in memory; `key` is made of slices with positive steps, integers and an ellipsis."""
+        """Values in memory; `key` is made of slices with positive steps, integers and an ellipsis.
+
+        Raises
+        ------
+        ImageFileError
+            The pixels are damaged, or not all there.
+        """
         wanted = self._completed(key)
         windows = [slice(k, k + 1) if isinstance(k, int) else k for k in wanted]
         inside: list[slice] = [slice(None)] * len(self.source.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,21 @@ def read_picture(path: Path) -> NDArray[Any]:
                 pixels: NDArray[Any] = imagecodecs.png_decode(path.read_bytes())
                 return np.ascontiguousarray(pixels[..., 0]) if pixels.shape[-1] == 2 else pixels
         # Pillow's own limit, which large micrographs exceed, stands in PIL.Image.open alone
-        with kind(path) as picture:
+        with path.open("rb", buffering=0) as raw, _Bounded(raw) as stream, kind(stream) as picture:
             if png is None:
                 _check_claim(path, picture)
             return _pixels(PIL.ImageOps.exif_transpose(picture))
+
+
+class _Bounded(io.BufferedReader):
+    """A file of which no more bytes are asked for than it has: Python makes room for all that is asked for first."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > io.DEFAULT_BUFFER_SIZE:
+            at = self.tell()
+            size = min(size, max(self.seek(0, io.SEEK_END) - at, 0))
+            self.seek(at)
+        return super().read(size)
 
 
 def _check_claim(path: Path, picture: PIL.ImageFile.ImageFile) -> None:
