@@ -274,7 +274,7 @@ def test_ctrl_c_ends_with_one_line_and_no_file(noisy: Path, tmp_path: Path) -> N
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert "Stopped by Ctrl-C" in rest
     assert "Traceback" not in rest
     assert list(tmp_path.iterdir()) == [noisy.parent]

@@ -7,7 +7,7 @@ import ast
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_vae_repair.errors import ImageFileError, InputError, VaeRepairError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 REPORTS = (".html", ".json")
+FORMATS = ("tif", "ome.tif", "png", "jpg", "ome.zarr")  # of a batch's results
 
 
 class UsageError(VaeRepairError):
@@ -28,10 +29,12 @@ class UsageError(VaeRepairError):
 
 def settings_from(args: argparse.Namespace) -> Settings:
     """The settings of a command line; options that were not given keep their defaults."""
-    from napari_vae_repair.settings import DEFAULT_SAMPLES, make_settings
+    from napari_vae_repair.settings import DEFAULT_SAMPLES, make_settings, parse_memory
 
-    names = ("epochs", "adapt_seconds", "samples", "preset", "chain", "model", "device", "seed")
+    names = ("epochs", "adapt_seconds", "samples", "preset", "chain", "model", "device", "allow_cpu", "seed")
     changes = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
+    if getattr(args, "memory", None) is not None:
+        changes["memory_mb"] = parse_memory(args.memory)
     if getattr(args, "std", None) is not None and changes.setdefault("samples", DEFAULT_SAMPLES) < 2:
         raise UsageError(
             f"--std was asked for with --samples {changes['samples']}.",
@@ -59,17 +62,6 @@ def _value(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-
-
-def check_paths(args: argparse.Namespace, settings: Settings) -> list[str]:
-    """The files to be written, after checking that inputs are there and that nothing is written over them."""
-    from napari_vae_repair.settings import SCRATCH, STARTER
-
-    model = None if settings.model in (STARTER, SCRATCH) else settings.model
-    return check_distinct(
-        (args.input, args.mask, args.reference, model),
-        (args.output, args.residual, args.std, args.save_model, args.report),
-    )
 
 
 def check_distinct(read: Iterable[str | None], written: Iterable[str | None]) -> list[str]:
@@ -100,8 +92,8 @@ def check_report(path: str | None) -> None:
 
 
 def check_exists(path: str) -> None:
-    """Raise `UsageError` unless the path is that of a file."""
-    if not Path(path).is_file():
+    """Raise `UsageError` unless the path is that of a file, or of a folder that counts as one: a zarr store."""
+    if not Path(path).is_file() and not (Path(path).is_dir() and path.lower().endswith(".zarr")):
         found = "a folder" if Path(path).is_dir() else "not there"
         raise UsageError(f"{path} is {found}.", "The path of an existing file is needed.", "Check the path.")
 
@@ -118,7 +110,20 @@ def _model_settings(settings: Settings) -> Settings:
     return settings if header.get("value_range") is None else make_settings(None, **header.get("settings", {}))
 
 
-def check_formats(args: argparse.Namespace, image: Image, settings: Settings) -> None:
+class Written(Protocol):
+    """What is going to be written: the paths of the images, and the dtype that was chosen."""
+
+    @property
+    def output(self) -> str: ...  # noqa: D102
+    @property
+    def residual(self) -> str | None: ...  # noqa: D102
+    @property
+    def std(self) -> str | None: ...  # noqa: D102
+    @property
+    def dtype(self) -> str | None: ...  # noqa: D102
+
+
+def check_formats(written: Written, image: Image, settings: Settings) -> None:
     """Raise `UsageError` for files whose type could not hold the results."""
     from napari_vae_repair.image.files import check_format
     from napari_vae_repair.image.steps import is_invertible
@@ -126,9 +131,9 @@ def check_formats(args: argparse.Namespace, image: Image, settings: Settings) ->
     in_source_units = all(is_invertible(step) for step in _model_settings(settings).steps)
     floats_only = "Write a .tif file: residuals and standard deviations are stored as floats."
     for path, dtype, remedy in (
-        (args.output, output_dtype(args.dtype, image, in_source_units), None),
-        (args.residual, float_dtype(args), floats_only),
-        (args.std, float_dtype(args), floats_only),
+        (written.output, output_dtype(written.dtype, image, in_source_units), None),
+        (written.residual, float_dtype(written.dtype), floats_only),
+        (written.std, float_dtype(written.dtype), floats_only),
     ):
         try:
             if path is not None:
@@ -144,9 +149,9 @@ def output_dtype(chosen: str | None, image: Image, in_source_units: bool) -> str
     return image.pixels.dtype.str if in_source_units and image.pixels.dtype.kind in "bui" else "float32"
 
 
-def float_dtype(args: argparse.Namespace) -> str:
-    """An integer --dtype would cut off the residual below zero: it holds for OUTPUT alone."""
-    return str(args.dtype) if str(args.dtype).startswith("float") else "float32"
+def float_dtype(chosen: str | None) -> str:
+    """An integer dtype would cut off the residual below zero: it holds for the restored image alone."""
+    return chosen if chosen is not None and chosen.startswith("float") else "float32"
 
 
 def read_mask(path: str, axes: str | None) -> NDArray[np.bool_]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from napari_vae_repair.pipeline import Progress
 
 PROGRAM = "vae-repair"
-_PHASES = {
+PHASES = {
     "prepare": "preparing",
     "train": "training",
     "first": "restoring",
@@ -29,6 +31,27 @@ _LINE_EVERY = 0.1  # share of a phase after which a log gets another line
 def tell(kind: str, text: str) -> None:
     """Write one message to stderr, as in ``vae-repair: error: ...``."""
     print(f"{PROGRAM}: {kind}: {text}", file=sys.stderr, flush=True)
+
+
+class Terminated(BaseException):
+    """SIGTERM came; like KeyboardInterrupt no `Exception`, so that nothing but cleaning up happens on its way."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Within the block SIGTERM raises `Terminated`, where it would end the process with files half-written."""
+    if threading.current_thread() is not threading.main_thread():  # only there signals can be handled
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise Terminated
+
+    usual = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, usual)
 
 
 @contextmanager
@@ -99,16 +122,17 @@ class ProgressLine:
         self._width = 0
 
     def _text(self, progress: Progress, share: float) -> str:
-        text = f"{_PHASES.get(progress.phase, progress.phase)} {100 * share:3.0f} %"
+        text = f"{PHASES.get(progress.phase, progress.phase)} {100 * share:3.0f} %"
         if progress.losses is not None:
             text += f"  loss {progress.losses.loss:.3f}"
         elapsed = time.monotonic() - self._started
         if 0 < share < 1 and elapsed > 1:
-            text += f"  {_clock(elapsed * (1 - share) / share)} left"
+            text += f"  {clock(elapsed * (1 - share) / share)} left"
         return text
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Seconds as minutes:seconds, or hours:minutes:seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

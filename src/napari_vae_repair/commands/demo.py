@@ -6,9 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from napari_vae_repair.commands.results import provenance_of, run_restoration, write_report
 from napari_vae_repair.preflight import UsageError, check_exists, output_dtype, settings_from
-from napari_vae_repair.terminal import PROGRAM
+from napari_vae_repair.terminal import PROGRAM, ProgressLine
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +25,7 @@ def demo(args: argparse.Namespace) -> None:
     settings = settings_from(args)
     if args.image is not None:
         check_exists(args.image)
+    from napari_vae_repair.batch.one import provenance_of, run, write_report
     from napari_vae_repair.image.files import read_image, write_image
     from napari_vae_repair.plugin.demo import check_viewer, example_image, show
 
@@ -42,7 +42,11 @@ def demo(args: argparse.Namespace) -> None:
         ) from error
     what = "the photo 'camera' with noise of sigma 25, seed 0" if args.image is None else args.image
     print(f"{PROGRAM}: restoring {what}", file=sys.stderr)
-    restoration = run_restoration(image, settings)
+    line = ProgressLine()
+    try:
+        restoration = run(image, settings, line.show, print)
+    finally:
+        line.end()
     provenance, sizes = provenance_of(restoration, image.name), image.pixel_size_um
     for name, values, dtype in (
         ("restored.tif", restoration.restored, output_dtype(None, image, restoration.report.in_source_units)),

@@ -1,0 +1,188 @@
+"""One file restored: read, checked, restored, and everything that was asked for written, each file whole or not."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_vae_repair import __version__
+from napari_vae_repair.batch.job import Job
+from napari_vae_repair.preflight import check_formats, float_dtype, output_dtype, read_mask, read_reference
+from napari_vae_repair.settings import SCRATCH, STARTER, Settings
+
+if TYPE_CHECKING:
+    from napari_vae_repair.image.record import Image
+    from napari_vae_repair.pipeline import Progress
+    from napari_vae_repair.restoration import Restoration
+
+STARTER_FILE = "weights/starter.safetensors"  # `vae.starter` knows it too, but loads PyTorch: skipping needs none
+_OF_THE_RUN = ("seconds", "device")  # another run of the same on the same machine has others
+
+
+def restore_one(job: Job, on_step: Callable[[Progress], None], on_written: Callable[[str], None]) -> Restoration:
+    """Restore one file and write what the job asks for; all outputs are locked meanwhile.
+
+    Parameters
+    ----------
+    job : Job
+    on_step : callable
+        Called with each step of the restoration.
+    on_written : callable
+        Called with the path of each file as soon as it is complete.
+
+    Returns
+    -------
+    Restoration
+
+    Raises
+    ------
+    VaeRepairError
+        As `read_image`, `restore` and `write_image`; `UsageError` where a file type cannot hold its results.
+    """
+    from napari_vae_repair.image.atomic import check_writable
+    from napari_vae_repair.image.files import read_image
+    from napari_vae_repair.image.lock import only_writer
+
+    image = read_image(job.input, job.axes)
+    check_formats(job, image, job.settings)
+    with ExitStack() as locks:
+        for path in job.written:
+            check_writable(path)
+            locks.enter_context(only_writer(path))
+        if job.mask is not None:
+            image = dataclasses.replace(image, mask=read_mask(job.mask, job.axes))
+        reference = None if job.reference is None else read_reference(job.reference, job.axes, image)
+        restoration = run(image, job.settings, on_step, on_written, reference, job.save_model)
+        _write_images(job, image, restoration, on_written)
+        if job.report is not None:
+            write_report(restoration, Path(job.report), image.name)
+            on_written(job.report)
+    return restoration
+
+
+def run(
+    image: Image,
+    settings: Settings,
+    on_step: Callable[[Progress], None],
+    on_written: Callable[[str], None],
+    reference: Any = None,
+    save_model_to: str | None = None,
+) -> Restoration:
+    """Restore an image; the model is saved before prediction, so that its training is not lost."""
+    from napari_vae_repair.pipeline import restore_steps
+
+    saved = save_model_to is None
+    steps: Generator[Progress, None, Restoration] = restore_steps(image, settings, reference=reference)
+    while True:
+        try:
+            progress = next(steps)
+        except StopIteration as end:
+            restoration: Restoration = end.value
+            return restoration
+        on_step(progress)
+        if not saved and progress.model is not None:
+            from napari_vae_repair.vae.checkpoint import save_model
+
+            on_written(str(save_model(progress.model, str(save_model_to))))
+            saved = True
+
+
+def _write_images(job: Job, image: Image, restoration: Restoration, on_written: Callable[[str], None]) -> None:
+    from napari_vae_repair.image.files import write_image
+
+    provenance = provenance_of(restoration, image.name)
+    in_source_units = restoration.report.in_source_units
+    for path, values, dtype in (
+        (job.output, restoration.restored, output_dtype(job.dtype, image, in_source_units)),
+        (job.residual, restoration.residual, float_dtype(job.dtype)),
+        (job.std, restoration.std, float_dtype(job.dtype)),
+    ):
+        if path is not None:
+            write_image(
+                path,
+                values,
+                restoration.axes,
+                dtype=dtype,
+                pixel_size_um=image.pixel_size_um,
+                channel_names=image.channel_names if "C" in restoration.axes else (),
+                provenance=provenance,
+            )
+            on_written(path)
+
+
+def provenance_of(restoration: Restoration, source: str) -> dict[str, Any]:
+    """How it came to be, for the files that it is written to.
+
+    Nothing in it tells when or how fast it was made: the same restoration gives the same bytes again.
+
+    Parameters
+    ----------
+    restoration : Restoration
+    source : str
+        Name of the image.
+
+    Returns
+    -------
+    dict
+        ``source``, ``version``, ``settings``, ``model_sha256`` (of the model's file; None where it was trained on the
+        image) and ``report``.
+    """
+    return {
+        "source": source,
+        "version": __version__,
+        "settings": restoration.settings.model_dump(mode="json"),
+        "model_sha256": model_sha256(restoration.settings),
+        "report": _repeatable(restoration.report.to_dict()),
+    }
+
+
+def _repeatable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _repeatable(inner) for name, inner in value.items() if name not in _OF_THE_RUN}
+    return value
+
+
+def model_sha256(settings: Settings) -> str | None:
+    """SHA-256 of the file of the model that the settings name; None for a training from scratch, or a missing file."""
+    if settings.model == SCRATCH:
+        return None
+    path = Path(__file__).parents[1] / STARTER_FILE if settings.model == STARTER else Path(settings.model)
+    try:
+        state = path.stat()
+        return _file_sha256(path, state.st_mtime_ns, state.st_size)
+    except OSError:
+        return None
+
+
+@functools.lru_cache(maxsize=8)
+def _file_sha256(path: Path, mtime_ns: int, size: int) -> str:
+    from napari_vae_repair.batch.hashes import sha256_of
+
+    return sha256_of(path)
+
+
+def write_report(restoration: Restoration, path: Path, source: str) -> None:
+    """Write how far it can be trusted: a page (.html) or numbers (.json)."""
+    if path.suffix.lower() == ".html":
+        from napari_vae_repair.trust_page import write_trust_page
+
+        write_trust_page(restoration, path, source=source)
+    else:
+        write_json(restoration.report.to_dict() | {"trust": restoration.trust().to_dict()}, path)
+
+
+def write_json(content: Any, path: Path) -> None:
+    """Write JSON values, whole or not at all; NaN and infinities become null."""
+    from napari_vae_repair.image.atomic import replacing
+    from napari_vae_repair.image.tiff import json_metadata
+
+    # JSON has no NaN; strict readers would refuse the whole file
+    text = json.dumps(json_metadata(content, path))
+    plain = json.loads(text, parse_constant=lambda _: None)
+    with replacing(path) as stream:
+        stream.write(json.dumps(plain, indent=2).encode() + b"\n")
