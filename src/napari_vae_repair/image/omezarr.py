@@ -129,9 +129,10 @@ def _image_group(path: Path, group: Any) -> tuple[StoreMetadata, Any]:
         if inner is None or hasattr(inner, "shape"):
             break
         group = inner
-    with decoding(path):
-        members = ", ".join(sorted(name for name, _ in group.members())[:5])
-    raise _no_image(path, f"it is a group of {members or 'nothing'}", "store.zarr/0, an array, with --axes TCZYX")
+    members = sorted(one.name for one in path.iterdir() if is_store(one))[:5]
+    raise _no_image(
+        path, f"it is a group of {', '.join(members) or 'nothing'}", "store.zarr/0, an array, with --axes TCZYX"
+    )
 
 
 def _level(path: Path, group: Any, name: str) -> Any:
@@ -139,12 +140,11 @@ def _level(path: Path, group: Any, name: str) -> Any:
         array = group.get(name)
     if array is None or not hasattr(array, "shape"):
         raise _no_image(path, f"its level {name!r} is missing")
-    _check_limits(path, array)
-    return array
+    return _usable(path, array)
 
 
-def _check_limits(path: Path, array: Any) -> None:
-    """Refuse what would fill the memory by being opened: such metadata cost a few bytes to write."""
+def _usable(path: Path, array: Any) -> Any:
+    """The array, unless reading it would fill the memory: metadata that claim so cost a few bytes to write."""
     chunks = math.prod(-(-int(n) // max(int(c), 1)) for n, c in zip(array.shape, array.chunks, strict=True))
     chunk_bytes = math.prod(int(c) for c in array.chunks) * array.dtype.itemsize
     if array.dtype.kind not in "buif" or min(array.shape, default=0) < 1 or min(array.chunks, default=0) < 1:
@@ -155,6 +155,10 @@ def _check_limits(path: Path, array: Any) -> None:
             f"At most {MAX_CHUNKS} chunks of at most {MAX_CHUNK_BYTES} bytes are opened.",
             "Check where it comes from, or write it again in chunks of 512 x 512 pixels.",
         )
+    from napari_vae_repair.image.zarr_checked import checked
+
+    with decoding(path):
+        return checked(array)
 
 
 def _arrangement(metadata: StoreMetadata, shape: Sequence[int], axes: str | None) -> tuple[list[int], str]:
@@ -180,7 +184,7 @@ def _known(metadata: StoreMetadata) -> Known:
 
 def _plain_array(path: Path, array: Any, axes: str | None) -> OpenedStore:
     """An array that is no part of an OME-Zarr image, or one level of it."""
-    _check_limits(path, array)
+    array = _usable(path, array)
     named = getattr(array.metadata, "dimension_names", None) or array.attrs.asdict().get("_ARRAY_DIMENSIONS") or ()
     names = [str(name).upper() for name in named] if len(named) == array.ndim else []
     if axes is None and not (names and all(len(name) == 1 for name in names) and {"Y", "X"} <= set(names)):
