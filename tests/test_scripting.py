@@ -38,7 +38,7 @@ def test_a_command_means_the_same_settings(settings: Settings) -> None:
     words = shlex.split(as_command(settings, "my image.tif", "out.tif", axes="ZYX", mask="mask.png"))
     assert words[0] == "vae-repair"
     args = cli._parser().parse_args(words[1:])
-    assert (args.input, args.output, args.axes, args.mask) == ("my image.tif", "out.tif", "ZYX", "mask.png")
+    assert (args.input, args.output, args.axes, args.mask) == (["my image.tif"], "out.tif", "ZYX", "mask.png")
     assert settings_from(args) == settings
 
 
