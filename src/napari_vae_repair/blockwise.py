@@ -18,15 +18,15 @@ from napari_vae_repair.image.blocks import Block, Grid
 from napari_vae_repair.image.preprocess import FittedChain
 from napari_vae_repair.image.tiles import Window
 from napari_vae_repair.noise.record import NoiseModel
-from napari_vae_repair.phases import (
-    ShouldStop,
-    as_seen,
-)
+from napari_vae_repair.phases import ShouldStop, as_seen
 from napari_vae_repair.preparation import colour_planes
 from napari_vae_repair.settings import Settings
-from napari_vae_repair.vae.device import Device
+from napari_vae_repair.vae.device import Device, backing_off
+from napari_vae_repair.vae.memory import LEAST_TILE_PX
 from napari_vae_repair.vae.predict import Posterior, View, predict_steps
 from napari_vae_repair.vae.record import Model
+
+TILES = "tiles of {} px"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,8 @@ class Plan:
     settings : Settings
     samples : int
         How many are drawn.
+    tile_px : int
+        Side of the tiles in which a block is restored, in pixels.
     notes : tuple of str
         What the user should know.
     """
@@ -103,6 +105,7 @@ class Plan:
     model: Model
     settings: Settings
     samples: int
+    tile_px: int
     notes: tuple[str, ...]
 
     @property
@@ -154,6 +157,7 @@ class Way:
     views: tuple[View, ...]
     settings: Settings
     samples: int
+    tile_px: int
 
     def restore(
         self,
@@ -172,22 +176,28 @@ class Way:
         chain, prepared = self.chain.refit_masks(planes, None if empty else damaged)
         shown = Conditioned([chain], prepared, (), [chain], list(self.views) * len(planes), [])
         seen, lost, views = as_seen(shown, damaged, self.model)
-        steps = predict_steps(
-            self.model.network,
-            seen,
-            lost,
-            views,
-            one_pass=self.model.general or self.samples == 0,
-            samples=self.samples,
-            keep_samples=self.settings.keep_samples and self.samples > 0,
-            seed=self.settings.seed,
-            tile_px=self.settings.tile_px or max(length(part) for part in wanted),
-            device=device,
-            should_stop=should_stop,
-            corner=corner,
-            wanted=wanted,
+
+        def asked_with(tile_px: int, on: Device) -> Generator[tuple[int, int], None, Posterior]:
+            return predict_steps(
+                self.model.network,
+                seen,
+                lost,
+                views,
+                one_pass=self.model.general or self.samples == 0,
+                samples=self.samples,
+                keep_samples=self.settings.keep_samples and self.samples > 0,
+                seed=self.settings.seed,
+                tile_px=tile_px,
+                device=on,
+                should_stop=should_stop,
+                corner=corner,
+                wanted=wanted,
+            )
+
+        tile_px, allow_cpu = min(self.tile_px, max(map(length, wanted))), self.settings.allow_cpu
+        posterior = _result_of(
+            backing_off(asked_with, tile_px, device, least=LEAST_TILE_PX, unit=TILES, allow_cpu=allow_cpu, notes=[])
         )
-        posterior = _result_of(steps)
         if self.model.calibration is not None:
             posterior = posterior.calibrated(self.model.calibration, views)
         posterior = posterior.shaped(prepared.shape, opponent=self.model.general)
@@ -238,7 +248,7 @@ def restore_read(
         planes = np.full(planes.shape, plan.empty[channel], dtype=np.float32)
     wanted = (_within(block.window[0], read[0]), _within(block.window[1], read[1]))
     corner = (number * (plan.colours if plan.model.general else 1), read[0].start, read[1].start)
-    way = Way(plan.model, plan.chains[channel], plan.views[channel], plan.settings, plan.samples)
+    way = Way(plan.model, plan.chains[channel], plan.views[channel], plan.settings, plan.samples, plan.tile_px)
     prepared, posterior = way.restore(planes, damaged, wanted, corner, device, should_stop)
     posterior.mean[...] += np.array(plan.shifts[channel], dtype=np.float32)[:, None, None]
     samples = posterior.samples

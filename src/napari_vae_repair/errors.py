@@ -25,6 +25,10 @@ class VaeRepairError(Exception):
         self.allowed = allowed
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """For processes that hand errors on."""
+        return _remade, (type(self), self.received, self.allowed, self.remedy)
+
 
 class InputError(VaeRepairError, ValueError):
     """The image, its axes, its mask or its reference cannot be used."""
@@ -63,6 +67,16 @@ class Cancelled(VaeRepairError):
             "Nothing was added or written.",
             "Start it again to restore the image.",
         )
+
+
+class ClusterError(VaeRepairError):
+    """The scheduler cannot be reached, has no workers, or they failed."""
+
+
+def _remade(kind: type[VaeRepairError], received: str, allowed: str, remedy: str) -> VaeRepairError:
+    error = kind.__new__(kind)
+    VaeRepairError.__init__(error, received, allowed, remedy)
+    return error
 
 
 class RepairWarning(UserWarning):

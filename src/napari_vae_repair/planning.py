@@ -27,6 +27,7 @@ from napari_vae_repair.phases import (
     samples_in_force,
     steps_in_force,
     stop_if,
+    tile_of,
 )
 from napari_vae_repair.preparation import in_source_units
 from napari_vae_repair.restoration import mean_taken
@@ -40,7 +41,12 @@ WHOLE_MEANS_PX = 2**20  # of each channel: up to here the mean of what is taken 
 
 
 def plan_steps(
-    source: Source, settings: Settings, device: Device, should_stop: ShouldStop, model: Model | None = None
+    source: Source,
+    settings: Settings,
+    block_px: int,
+    device: Device,
+    should_stop: ShouldStop,
+    model: Model | None = None,
 ) -> Generator[Progress, None, Plan]:
     """Look at the image through a few windows, and train or adapt on these where the settings say so.
 
@@ -49,6 +55,8 @@ def plan_steps(
     source : Source
     settings : Settings
         The preprocessing must take each pixel by itself.
+    block_px : int
+        Side of the blocks that will be restored.
     device : Device
     should_stop : callable
     model : Model, optional
@@ -85,6 +93,7 @@ def plan_steps(
     elif settings.adapts:
         model, note = yield from refine(model, found, survey.damaged, settings, device, should_stop, lambda: False)
         notes.append(note)
+    tile_px = tile_of(model, settings, device, notes, side_px=block_px)
     led_back = in_source_units(found.noise, found.domains)
     return Plan(
         layout=layout,
@@ -92,12 +101,13 @@ def plan_steps(
         views=tuple(tuple(found.views_of(channel)) for channel in range(layout.channels)),
         noise=led_back or found.noise,
         led_back=led_back is not None,
-        shifts=_shifts(survey, found, model, settings, device, should_stop),
+        shifts=_shifts(survey, found, model, settings, tile_px, device, should_stop),
         empty=_medians(survey, layout.channels),
         colours=found.prepared.shape[1],
         model=model,
         settings=settings,
         samples=samples_in_force(model, settings),
+        tile_px=tile_px,
         notes=tuple(notes),
     )
 
@@ -148,7 +158,13 @@ def _medians(survey: Survey, channels: int) -> tuple[float, ...]:
 
 
 def _shifts(
-    survey: Survey, found: Conditioned, model: Model, settings: Settings, device: Device, should_stop: ShouldStop
+    survey: Survey,
+    found: Conditioned,
+    model: Model,
+    settings: Settings,
+    tile_px: int,
+    device: Device,
+    should_stop: ShouldStop,
 ) -> tuple[tuple[float, ...], ...]:
     """For each channel and colour, the mean of what is taken away in parts of the survey."""
     channels, colours = len(found.chains), found.prepared.shape[1]
@@ -165,7 +181,7 @@ def _shifts(
             continue
         planes, damaged = survey.planes[channel * count :], survey.damaged[channel * count :]
         lost = np.stack([damaged[region.plane][region.window] for region in regions])
-        way = Way(model, _without_masks(found.chains[channel]), tuple(found.views_of(channel)), settings, 0)
+        way = Way(model, _without_masks(found.chains[channel]), tuple(found.views_of(channel)), settings, 0, tile_px)
         raw = np.stack([planes[region.plane][:, *region.window] for region in regions])
         prepared, posterior = way.restore(raw, lost, wanted, (0, 0, 0), device, should_stop)
         taken = mean_taken([prepared - posterior.mean], [~lost[:, *wanted]])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_vae_repair.blockwise import Plan, Restored, Source, length, restore_read
+from napari_vae_repair.blockwise import Plan, Restored, Source, restore_read
 from napari_vae_repair.image.axes import default_axes
 from napari_vae_repair.image.blocks import Block, Grid
 from napari_vae_repair.noise.record import NoiseModel
@@ -97,7 +97,7 @@ def restore_lazily(
     model = changes.pop("model") if isinstance(changes.get("model"), Model) else None
     chosen = make_settings(settings, **changes)
     source = Source(_lazy(image), axes or default_axes(tuple(image.shape)), None if mask is None else _lazy(mask))
-    plan = _finished(plan_steps(source, chosen, choose_device(chosen.device), _never, model), on_step)
+    plan = _finished(plan_steps(source, chosen, block_px, choose_device(chosen.device), _never, model), on_step)
     restored, residual, std, samples = _arrays(plan, source, block_px)
     return LazyRestoration(restored, residual, std, samples, plan.axes, plan.noise, plan.model, chosen, plan.notes)
 

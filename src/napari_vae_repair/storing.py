@@ -1,0 +1,253 @@
+"""Restoration from file to OME-Zarr, block by block: images larger than memory, on this machine or on a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_vae_repair import __version__
+from napari_vae_repair.blockwise import Plan, Source, restore_block
+from napari_vae_repair.cluster import restored_on_cluster
+from napari_vae_repair.image.blocks import Block, Grid
+from napari_vae_repair.image.files import to_dtype
+from napari_vae_repair.image.lock import only_writer
+from napari_vae_repair.image.opened import OpenedImage, open_image
+from napari_vae_repair.image.zarr_store import StoreWriter, create_store
+from napari_vae_repair.noise.record import NoiseModel
+from napari_vae_repair.phases import Progress, ShouldStop, stop_if
+from napari_vae_repair.planning import plan_steps
+from napari_vae_repair.scaleout import BLOCK_PX
+from napari_vae_repair.settings import Settings
+from napari_vae_repair.vae.device import Device, choose_device
+from napari_vae_repair.vae.record import Model
+
+# they decide how fast and where, not what comes out
+_NOT_THE_RESULT = {"device", "tile_px", "memory_mb", "allow_cpu"}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that a process must know to restore blocks of one file into stores; can be sent to another machine.
+
+    Attributes
+    ----------
+    plan : Plan
+    source : Path
+        The image file, under the same path on every machine.
+    axes : str
+        Its axes.
+    mask : Path or None
+        An image file, not zero = damaged.
+    writers : dict of str to StoreWriter
+        For "restored", and "residual" and "std" where they are asked for.
+    """
+
+    plan: Plan
+    source: Path
+    axes: str
+    mask: Path | None
+    writers: Mapping[str, StoreWriter]
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Source]:
+        """The image and its mask."""
+        with contextlib.ExitStack() as files:
+            image = files.enter_context(open_image(self.source, self.axes))
+            mask = None if self.mask is None else files.enter_context(open_image(self.mask))
+            yield Source(image.array, image.axes, None if mask is None else mask.array)
+
+    def work(self, source: Source, block: Block, device: Device, should_stop: ShouldStop) -> None:
+        """Restore one block, write it and note that it is done."""
+        found = restore_block(self.plan, source, block, device, should_stop)
+        grid = Grid(self.plan.layout, 1)
+        window = grid.slices(block.index, block.window, self.plan.axes, self.plan.colours)
+        for name, writer in self.writers.items():
+            writer.write(window, to_dtype(getattr(found, name), writer.dtype))
+        for writer in self.writers.values():
+            writer.mark_done(block.number)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What came of `restore_to_store`.
+
+    Attributes
+    ----------
+    paths : tuple of Path
+        The stores.
+    noise : tuple of NoiseModel
+        One for each channel of ``C``; in the image's units where `noise_in_source_units`.
+    noise_in_source_units : bool
+    blocks, resumed : int
+        In all, and how many of them an earlier run had done.
+    seconds : float
+    notes : tuple of str
+        What the user should know.
+    """
+
+    paths: tuple[Path, ...]
+    noise: tuple[NoiseModel, ...]
+    noise_in_source_units: bool
+    blocks: int
+    resumed: int
+    seconds: float
+    notes: tuple[str, ...]
+
+
+def restore_to_store(
+    source: Path,
+    outputs: Mapping[str, Path],
+    settings: Settings,
+    *,
+    axes: str | None = None,
+    mask: Path | None = None,
+    dtype: str | None = None,
+    version: str = "0.5",
+    scheduler: str | None = None,
+    block_px: int = BLOCK_PX,
+    model: Model | None = None,
+    should_stop: ShouldStop = lambda: False,
+) -> Generator[Progress, None, Stored]:
+    """Restore an image file into OME-Zarr stores, whatever its size; memory is needed for a few blocks alone.
+
+    A run that was stopped or killed is gone on with by the next one with the same image, settings and outputs: what
+    is done is not done again, and the stores appear complete or not at all. The pixels are those of `restore_lazily`.
+
+    Parameters
+    ----------
+    source : Path
+        Any file that `open_image` opens.
+    outputs : mapping of str to Path
+        Stores for "restored", and if wanted "residual" and "std" (which needs samples).
+    settings : Settings
+    axes : str or None
+        Names that replace the file's.
+    mask : Path or None
+        An image file of the image's shape without ``S``; not zero = damaged.
+    dtype : str or None
+        Of "restored"; None = the image's where the values are in its units, else float32. The others are float32.
+    version : str
+        Of OME-Zarr, "0.4" or "0.5".
+    scheduler : str or None
+        Address of a dask scheduler whose workers restore the blocks; None = this process.
+    block_px : int
+        Side of a block along ``Y`` and ``X``, a multiple of 512.
+    model : Model, optional
+        Takes the place of `settings.model`.
+    should_stop : callable
+
+    Yields
+    ------
+    Progress
+        Of the phases "prepare", "train" or "adapt" if there is one, "restore" and "write".
+
+    Raises
+    ------
+    ClusterError
+        The scheduler cannot be reached, or its workers fail.
+    VaeRepairError
+        As `restore_lazily`, and for files that cannot be read or written.
+    """
+    began, device = time.monotonic(), choose_device(settings.device)
+    with contextlib.ExitStack() as held:
+        for path in outputs.values():
+            held.enter_context(only_writer(path))
+        image = held.enter_context(open_image(source, axes))
+        marked = None if mask is None else held.enter_context(open_image(mask))
+        pixels = Source(image.array, image.axes, None if marked is None else marked.array)
+        plan = yield from plan_steps(pixels, settings, block_px, device, should_stop, model)
+        facts = _provenance(plan, image)
+        key = _key(facts, plan, (source, mask), block_px)
+        writers = {name: _writer(path, name, plan, image, dtype, version, key) for name, path in outputs.items()}
+        job = Job(plan, source.absolute(), image.axes, None if mask is None else mask.absolute(), writers)
+        done = set.intersection(*(writer.done for writer in writers.values()))
+        blocks = [block for block in Grid(plan.layout, block_px) if block.number not in done]
+        in_all = len(done) + len(blocks)
+        yield Progress("restore", len(done), in_all)
+        if scheduler is None:
+            finished = _restored_here(job, pixels, blocks, device, should_stop)
+        else:
+            finished = restored_on_cluster(scheduler, job, blocks, should_stop)
+        for count, _ in enumerate(finished, 1):
+            yield Progress("restore", len(done) + count, in_all)
+        yield Progress("write", 0, len(writers))
+        paths = []
+        for count, writer in enumerate(writers.values(), 1):
+            paths.append(writer.finish(facts, should_stop))
+            yield Progress("write", count, len(writers))
+    seconds = time.monotonic() - began
+    return Stored(tuple(paths), plan.noise, plan.led_back, in_all, len(done), seconds, plan.notes)
+
+
+def _restored_here(
+    job: Job, source: Source, blocks: list[Block], device: Device, should_stop: ShouldStop
+) -> Iterator[Block]:
+    for block in blocks:
+        stop_if(should_stop, "restore")
+        job.work(source, block, device, should_stop)
+        yield block
+
+
+def _writer(
+    path: Path, name: str, plan: Plan, image: OpenedImage, dtype: str | None, version: str, key: str
+) -> StoreWriter:
+    kind = np.dtype("float32")
+    if name == "restored":
+        own = plan.in_source_units and np.dtype(image.array.dtype).kind in "bui"
+        kind = np.dtype(dtype or (image.array.dtype if own else "float32"))
+    channels = "C" in plan.axes
+    return create_store(
+        path,
+        plan.shape,
+        kind,
+        plan.axes,
+        pixel_size_um=image.pixel_size_um,
+        channel_names=image.channel_names if channels else (),
+        channel_colours=image.channel_colours if channels else (),
+        version=version,
+        plan_key=key,
+    )
+
+
+def _provenance(plan: Plan, image: OpenedImage) -> dict[str, Any]:
+    """How a store came to be; the same for the same image and settings on one machine."""
+    weights = hashlib.sha256()
+    for name, tensor in sorted(plan.model.network.state_dict().items()):
+        weights.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return {
+        "source": image.name,
+        "version": __version__,
+        "settings": plan.settings.model_dump(mode="json", exclude=_NOT_THE_RESULT),
+        "weights_sha256": weights.hexdigest(),
+        "noise": [noise.to_dict() for noise in plan.noise],
+        "noise_in_source_units": plan.led_back,
+        "in_source_units": plan.in_source_units,
+        "notes": list(plan.notes),
+    }
+
+
+def _key(facts: dict[str, Any], plan: Plan, files: tuple[Path | None, ...], block_px: int) -> str:
+    """What makes the pixels what they are: another image, setting or version gives another key."""
+    found = {
+        "facts": facts,
+        "chains": [chain.to_dict() for chain in plan.chains],
+        "views": repr(plan.views),
+        "shifts": plan.shifts,
+        "sizes": [block_px, plan.tile_px, plan.samples],
+        "files": [None if path is None else _changed(path) for path in files],
+    }
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+
+
+def _changed(path: Path) -> list[Any]:
+    """Size and time of the last change of a file, or of what lies near the top of a store."""
+    parts = [path, *sorted(path.glob("*")), *sorted(path.glob("0/*"))] if path.is_dir() else [path]
+    return [[part.name, part.stat().st_size, part.stat().st_mtime_ns] for part in parts]
