@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_vae_repair.errors import ImageFileError, InputError, VaeRepairError
+from napari_vae_repair.image.atomic import is_store
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,7 +94,7 @@ def check_report(path: str | None) -> None:
 
 def check_exists(path: str) -> None:
     """Raise `UsageError` unless the path is that of a file, or of a folder that counts as one: a zarr store."""
-    if not Path(path).is_file() and not (Path(path).is_dir() and path.lower().endswith(".zarr")):
+    if not Path(path).is_file() and not is_store(path):
         found = "a folder" if Path(path).is_dir() else "not there"
         raise UsageError(f"{path} is {found}.", "The path of an existing file is needed.", "Check the path.")
 

@@ -8,6 +8,7 @@ import pytest
 
 from napari_vae_repair.batch.job import Job, Row
 from napari_vae_repair.batch.journal import Journal, check_place
+from napari_vae_repair.errors import ImageFileError
 from napari_vae_repair.preflight import UsageError
 from napari_vae_repair.settings import make_settings
 
@@ -53,6 +54,16 @@ def test_a_torn_line_costs_only_itself(folder: Path) -> None:
         again.begin(third)
         again.end(row_of(third))
         assert Journal(folder).earlier(third) is not None
+
+
+def test_a_journal_that_is_none_is_told(folder: Path) -> None:
+    path = Journal(folder).path
+    path.write_bytes(b'[1]\n{"row": 3}\n{"row": {"colour": 1}}\n{"begun": 5}\nnull\n\xff\n')
+    assert Journal(folder).begun == set()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ImageFileError, match=r"journal.jsonl cannot be read: Is a directory"):
+        Journal(folder)
 
 
 def test_a_moved_folder_keeps_its_journal(folder: Path) -> None:

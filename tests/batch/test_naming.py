@@ -87,6 +87,20 @@ def jobs_of(given: str, **options: str) -> list[str]:
     return [job.output for job in make_jobs(found, Path("out"), make_settings(), FileOptions(**options))]
 
 
+def test_a_zarr_store_is_one_file(tree: Path) -> None:
+    for name in ("data/z.ome.zarr", "data/sub/y.zarr", "data/sub/plain"):
+        (tree / name / "0/c").mkdir(parents=True)
+        (tree / name / "zarr.json").touch()
+        (tree / name / "0/c/0.tif").touch()
+    found = find_inputs(["data/**"], Path("out")).found
+    stores = [each.relative.as_posix() for each in found if each.path.is_dir()]
+    assert stores == ["sub/plain", "sub/y.zarr", "z.ome.zarr"]
+    assert not any("0" in each.relative.parts for each in found)
+    assert [each.relative.as_posix() for each in find_inputs(["data/sub/y.zarr"], Path("out")).found] == ["y.zarr"]
+    assert jobs_of("data/sub/*[yn]*") == ["out/plain.ome.zarr", "out/y.ome.zarr"]
+    assert jobs_of("data/z.ome.zarr", format="tif") == ["out/z.tif"]
+
+
 def test_names_and_types_of_results(tree: Path) -> None:
     assert jobs_of("data/sub") == ["out/a.TIFF", "out/d.png", "out/deep/e.png"]
     assert jobs_of("data/[ab].*", suffix="_clean") == ["out/a_clean.tif", "out/b_clean.ome.tif"]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from napari_vae_repair.batch.job import Job, Row
 from napari_vae_repair.batch.table import JSON_NAME
+from napari_vae_repair.errors import ImageFileError
 from napari_vae_repair.image.atomic import writing
 from napari_vae_repair.preflight import UsageError
 
@@ -38,27 +40,29 @@ class Journal:
         self.path = output / FOLDER / FILE
         self.begun: set[str] = set()
         self.ended: dict[str, Row] = {}
-        for entry in self._entries():
-            if "begun" in entry:
-                self.begun.update(entry["begun"])
-            elif "row" in entry:
-                row = Row.from_dict(entry["row"])
-                self.ended[row.output] = row
+        for line in self._lines():
+            # one that is torn, with the next run's lines behind it, or of another version
+            with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                self._take(json.loads(line))
 
-    def _entries(self) -> list[dict[str, Any]]:
+    def _lines(self) -> list[bytes]:
         try:
-            lines = self.path.read_bytes().split(b"\n")
+            return self.path.read_bytes().split(b"\n")[:-1]
         except FileNotFoundError:
             return []
-        entries = []
-        for line in lines[:-1]:
-            try:
-                entry = json.loads(line)
-                if isinstance(entry, dict):
-                    entries.append(entry)
-            except ValueError:  # torn, with the next run's lines behind it
-                continue
-        return entries
+        except OSError as error:
+            raise ImageFileError(
+                f"The journal {self.path} cannot be read: {error.strerror or error}.",
+                "It must be a readable file, or not there.",
+                "Choose another folder, or make it readable.",
+            ) from error
+
+    def _take(self, entry: dict[str, Any]) -> None:
+        if "begun" in entry:
+            self.begun.update(str(name) for name in entry["begun"])
+        elif "row" in entry:
+            row = Row.from_dict(entry["row"])
+            self.ended[row.output] = row
 
     def results(self) -> set[str]:
         """Real paths of all files that runs set out to write."""

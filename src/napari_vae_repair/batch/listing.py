@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_vae_repair.errors import VaeRepairError
+from napari_vae_repair.image.atomic import is_store
 from napari_vae_repair.preflight import UsageError
 
 
@@ -93,16 +94,16 @@ def is_pattern(given: str) -> bool:
     return glob.has_magic(given) and not Path(given).exists()
 
 
-def is_store(path: Path) -> bool:
-    """Whether a path names a zarr store: a folder that counts as one file."""
-    return path.suffix.lower() == ".zarr"
+def counts_as_file(path: Path) -> bool:
+    """Whether a path is a file, or a zarr store: a folder that counts as one."""
+    return path.is_file() or (path.is_dir() and (path.suffix.lower() == ".zarr" or is_store(path)))
 
 
 def is_readable(path: Path) -> bool:
     """Whether the ending is one of those that can be read."""
     from napari_vae_repair.image.files import READABLE
 
-    return path.suffix.lower() in READABLE
+    return path.suffix.lower() in READABLE or path.is_dir()
 
 
 def is_result(path: Path) -> bool:
@@ -124,13 +125,13 @@ def _root(given: str) -> Path:
         parts = path.parts
         fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
         return Path(*parts[:fixed]) if fixed else Path()
-    return path if path.is_dir() and not is_store(path) else path.parent
+    return path if path.is_dir() and not counts_as_file(path) else path.parent
 
 
 def _matches(given: str, root: Path) -> Iterator[Path]:
     """Files and stores, without hidden ones and without what is within a store."""
     path = Path(given)
-    if path.is_file() or (is_store(path) and path.is_dir()):
+    if counts_as_file(path):
         yield path
         return
     if path.is_dir():
@@ -139,12 +140,15 @@ def _matches(given: str, root: Path) -> Iterator[Path]:
         pattern = given
     else:
         raise UsageError(f"{given} is not there.", "The path of an existing file is needed.", "Check the path.")
+    stores = dict.fromkeys((root, *root.parents), False)
     for match in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 - Path.glob finds hidden files too
         each = Path(match)
-        inner = each.relative_to(root)
-        if any(is_store(parent) for parent in inner.parents) or any(part.startswith(".") for part in inner.parts):
+        if any(part.startswith(".") for part in each.relative_to(root).parts):
             continue
-        if each.is_file() or (is_store(each) and each.is_dir()):
+        for folder in reversed(each.parents):
+            if folder not in stores:
+                stores[folder] = any(stores[above] for above in folder.parents) or counts_as_file(folder)
+        if not stores[each.parent] and counts_as_file(each):
             yield each
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_vae_repair.batch.job import Job
-from napari_vae_repair.batch.listing import Found
+from napari_vae_repair.batch.listing import Found, counts_as_file
 from napari_vae_repair.preflight import FORMATS, UsageError, check_report
 from napari_vae_repair.settings import SCRATCH, STARTER, Settings
 
 _DOUBLE = (".ome.tif", ".ome.tiff", ".ome.zarr")
 _KEPT = (".tif", ".tiff", ".ome.tif", ".ome.tiff", ".png")
-_TYPE_OF = {".jpg": ".png", ".jpeg": ".png", ".bmp": ".png", ".zarr": ".ome.zarr", ".ome.zarr": ".ome.zarr"}
+_TYPE_OF = {".jpg": ".png", ".jpeg": ".png", ".bmp": ".png"}
 _SHOWN = 3  # names in a message
 
 
@@ -77,7 +77,8 @@ def ending_of(path: Path) -> str:
 def _job(found: Found, output: Path, settings: Settings, options: FileOptions) -> Job:
     ending = ending_of(found.path)
     name = found.relative.name[: len(found.relative.name) - len(ending)] + options.suffix
-    kept = ending if ending.lower() in _KEPT else _TYPE_OF.get(ending.lower(), ".ome.tif")
+    other = ".ome.zarr" if found.path.is_dir() else ".ome.tif"
+    kept = ending if ending.lower() in _KEPT else _TYPE_OF.get(ending.lower(), other)
     folder = output / found.relative.parent
 
     def beside(added: str | None) -> str | None:
@@ -100,7 +101,7 @@ def _job(found: Found, output: Path, settings: Settings, options: FileOptions) -
 
 def _companion(given: str | None, found: Found) -> str | None:
     """The file itself, or the one at the same place in a folder, of the same or another readable type; "" = missing."""
-    if given is None or not Path(given).is_dir() or given.lower().endswith(".zarr"):
+    if given is None or not Path(given).is_dir() or counts_as_file(Path(given)):
         return given
     from napari_vae_repair.image.files import READABLE
 

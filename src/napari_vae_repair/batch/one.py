@@ -110,6 +110,7 @@ def _write_images(job: Job, image: Image, restoration: Restoration, on_written: 
                 dtype=dtype,
                 pixel_size_um=image.pixel_size_um,
                 channel_names=image.channel_names if "C" in restoration.axes else (),
+                channel_colours=image.channel_colours if "C" in restoration.axes else (),
                 provenance=provenance,
             )
             on_written(path)

@@ -80,13 +80,14 @@ def restore(args: argparse.Namespace) -> None:
 
 
 def _is_batch(args: argparse.Namespace) -> bool:
-    from napari_vae_repair.batch.listing import is_pattern
+    from napari_vae_repair.batch.listing import counts_as_file, is_pattern
 
     def is_folder(path: str) -> bool:
-        return Path(path).is_dir() and not path.rstrip("/" + os.sep).lower().endswith(".zarr")
+        return Path(path).is_dir() and not counts_as_file(Path(path))
 
     several = len(args.input) > 1 or is_pattern(args.input[0]) or is_folder(args.input[0])
-    into_folder = args.output.endswith(("/", os.sep)) or is_folder(args.output)
+    ends_in_slash = args.output.endswith(("/", os.sep)) and Path(args.output).suffix.lower() != ".zarr"
+    into_folder = is_folder(args.output) or ends_in_slash
     if several and not into_folder and Path(args.output).suffix:
         what = "are several files" if len(args.input) > 1 else "is a pattern"
         what = "is a folder" if len(args.input) == 1 and is_folder(args.input[0]) else what
