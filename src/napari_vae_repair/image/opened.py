@@ -19,7 +19,7 @@ from napari_vae_repair.image.omezarr import open_store
 from napari_vae_repair.image.record import Colours, Image, Known
 from napari_vae_repair.image.tiff import decoding, known_from, tidy_dimensions
 from napari_vae_repair.image.tiff_notes import first_record
-from napari_vae_repair.image.tiff_windows import TiffWindows
+from napari_vae_repair.image.tiff_windows import ReadWholeError, TiffWindows
 
 
 def _nothing() -> None:
@@ -114,7 +114,7 @@ def open_image(path: str | Path, axes: str | None = None) -> OpenedImage:
         array, letters, chunks, known = open_vendor_file(path, axes)
         return _opened(path, array, letters, chunks, known)
     if kind == "tiff":
-        with suppress(NotImplementedError):
+        with suppress(ReadWholeError):
             return _from_tiff(path, axes)
     from napari_vae_repair.image.files import read_image
 
@@ -138,7 +138,7 @@ def _from_store(path: Path, axes: str | None) -> OpenedImage:
 
 
 def _from_tiff(path: Path, axes: str | None) -> OpenedImage:
-    """A TIFF in windows; `NotImplementedError` where it must be read whole."""
+    """A TIFF in windows; `ReadWholeError` where it must be read whole."""
     windows = TiffWindows(path)
     with decoding(path):
         own = first_record(path)
@@ -157,12 +157,12 @@ def _own_dimensions(windows: TiffWindows, own: dict[str, Any], axes: str | None)
     long_axes = [a for a, n in stored if n > 1]
     places = [d for d, n in enumerate(windows.shape) if n > 1]
     if [n for _, n in stored if n > 1] != [windows.shape[d] for d in places]:
-        raise NotImplementedError(f"windows of {windows.path}: another program has changed it")
+        raise ReadWholeError(f"windows of {windows.path}: another program has changed it")
     kept, letters = tidy_dimensions(own["shape"], list(own["axes"]), axes)
     try:
         return [places[long_axes.index(own["axes"][k])] for k in kept], letters
     except ValueError as error:  # Y or X of one pixel
-        raise NotImplementedError(f"windows of {windows.path}: {error}") from error
+        raise ReadWholeError(f"windows of {windows.path}: {error}") from error
 
 
 def _opened(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from napari_vae_repair.errors import ImageFileError
 from napari_vae_repair.image.limits import check_ratio, check_size
+from napari_vae_repair.image.orientation import ORIENTATION_TAG, turned
 from napari_vae_repair.image.tiff import decoding
 
 _PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
@@ -57,7 +58,9 @@ def read_picture(path: Path) -> NDArray[Any]:
             check_size(path, (height, width, 3 if colour == 3 else samples), "uint16" if bits == 16 else "uint8")
             if bits == 16 and colour in _PNG_COLOURS:
                 pixels: NDArray[Any] = imagecodecs.png_decode(path.read_bytes())
-                return np.ascontiguousarray(pixels[..., 0]) if pixels.shape[-1] == 2 else pixels
+                pixels = pixels[..., 0] if pixels.shape[-1] == 2 else pixels
+                with kind(path) as picture:
+                    return turned(pixels, picture.getexif().get(ORIENTATION_TAG, 1))
         # Pillow's own limit, which large micrographs exceed, stands in PIL.Image.open alone
         with path.open("rb", buffering=0) as raw, _Bounded(raw) as stream, kind(stream) as picture:
             if png is None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from napari_vae_repair.errors import ImageFileError, VaeRepairError
 from napari_vae_repair.image.limits import check_ome, check_ratio, check_size, check_xml
+from napari_vae_repair.image.orientation import ORIENTATION_TAG, turned
 from napari_vae_repair.image.record import Image, Known
 from napari_vae_repair.image.tiff_directories import is_complete
 
@@ -67,7 +68,7 @@ def read_tiff(path: Path, axes: str | None = None) -> Image:
     without a name are ``I`` or ``Q``, dimensions of length 1 other than ``Y`` and ``X`` are dropped, and
     ``S`` stands last. Values are given as stored: a palette is not applied, since in microscopy it is a
     way of display. The resolution tags of a plain TIFF are not taken for physical sizes: they are mostly
-    a printer's 72 dpi.
+    a printer's 72 dpi. A single plane, neither OME nor ImageJ, is turned as its Orientation tag says.
 
     Parameters
     ----------
@@ -86,9 +87,21 @@ def read_tiff(path: Path, axes: str | None = None) -> Image:
         series = tif.series[0]
         check_series(path, series)
         check_size(path, series.shape, series.dtype)
-        whole = series.asarray().reshape(series.get_shape(squeeze=False))
-        pixels, letters = tidy_axes(whole, series.get_axes(squeeze=False), axes)
+        turn = orientation_of(tif)
+        if turn > 1:
+            pixels, letters = tidy_axes(turned(series.asarray(), turn), series.axes, axes)
+        else:
+            whole = series.asarray().reshape(series.get_shape(squeeze=False))
+            pixels, letters = tidy_axes(whole, series.get_axes(squeeze=False), axes)
         return described(path, pixels, letters, what_is_known(tif))
+
+
+def orientation_of(tif: tifffile.TiffFile) -> int:
+    """How a photo is to be turned, from 1 to 8; 1 for everything else, which microscopy's programs never turn."""
+    series = tif.series[0]
+    tag = tif.pages.first.tags.get(ORIENTATION_TAG)
+    is_photo = len(series) == 1 and series.axes in ("YX", "YXS") and not (tif.is_ome or tif.is_imagej)
+    return int(tag.value) if is_photo and tag is not None and int(tag.value) in range(1, 9) else 1
 
 
 @contextmanager
@@ -145,11 +158,16 @@ def check_series(path: Path, series: tifffile.TiffPageSeries) -> None:
 
 def _check_claim(path: Path, page: Any, keyframe: tifffile.TiffPage) -> None:
     """Raise where a page claims more than its strips or tiles can hold; those without a byte are left empty."""
-    counts = [count for count in page.databytecounts if count]
     bits = keyframe.bitspersample or 8
-    chunk_bytes = math.prod(keyframe.chunks) * bits / 8
-    claimed = len(counts) * chunk_bytes
-    if not keyframe.is_tiled or keyframe.is_contiguous:
+    if keyframe.is_contiguous:  # where it begins is all that is looked at
+        left = max(keyframe.parent.filehandle.size - page.dataoffsets[0], 0) if page.dataoffsets else 0
+        check_ratio(path, keyframe.size * bits / 8, left, "none")
+        return
+    if len(page.databytecounts) < math.prod(keyframe.chunked):
+        raise truncated(path)
+    counts = [count for count in page.databytecounts if count]
+    claimed = len(counts) * math.prod(keyframe.chunks) * bits / 8
+    if not keyframe.is_tiled:
         claimed = min(claimed, keyframe.size * bits / 8)
     check_ratio(path, claimed, sum(counts), _CODECS.get(int(keyframe.compression), "another"))
 

@@ -9,9 +9,20 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_vae_repair.image.tiff import DECODING_ERRORS, check_series, decoding, opened_tiff, what_is_known
+from napari_vae_repair.image.tiff import (
+    DECODING_ERRORS,
+    check_series,
+    decoding,
+    opened_tiff,
+    orientation_of,
+    what_is_known,
+)
 
 GRAIN_PX = 512  # of files that are mapped into memory and have no grain of their own
+
+
+class ReadWholeError(Exception):
+    """A TIFF has no windows: it must be read whole."""
 
 
 class TiffWindows:
@@ -28,7 +39,7 @@ class TiffWindows:
     ------
     ImageFileError
         The file is no TIFF, is damaged or incomplete.
-    NotImplementedError
+    ReadWholeError
         It can only be read whole.
     """
 
@@ -42,6 +53,8 @@ class TiffWindows:
             self.shape = tuple(int(n) for n in series.get_shape(squeeze=False))
             self.axes = str(series.get_axes(squeeze=False))
             self.dtype = np.dtype(series.dtype)
+            if orientation_of(tif) > 1:
+                raise ReadWholeError(f"windows of {path}: it is to be turned")
             self.known = what_is_known(tif)
         self.chunks = self._grain()
 
@@ -80,10 +93,10 @@ class TiffWindows:
         try:
             values = self._opened()
             if values.shape != self.shape:
-                raise NotImplementedError(f"windows of {self.path}: its shape is {values.shape} in parts")
+                raise ReadWholeError(f"windows of {self.path}: its shape is {values.shape} in parts")
         except DECODING_ERRORS as error:
             self.close()
-            raise NotImplementedError(f"windows of {self.path}: {error}") from error
+            raise ReadWholeError(f"windows of {self.path}: {error}") from error
         if isinstance(values, np.memmap):
             grain = {"Y": GRAIN_PX, "X": GRAIN_PX, "S": 4}
             return tuple(min(n, grain.get(a, 1)) for a, n in zip(self.axes, self.shape, strict=True))
