@@ -7,6 +7,8 @@ import json
 import struct
 import subprocess
 import sys
+import time
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +17,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import tifffile
+import zarr
 
 from napari_vae_repair.errors import ImageFileError
 from napari_vae_repair.image import limits
 from napari_vae_repair.image.files import read_image, read_layers, read_provenance, write_image
 from napari_vae_repair.image.limits import check_ome, check_ratio, check_size, check_xml, free_memory_bytes
+from napari_vae_repair.image.opened import open_image
 
 SIDE = 100_000
 SMALL = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
@@ -250,7 +254,7 @@ def test_odd_ome_xml_is_read_or_refused_without_harm(tmp_path: Path) -> None:
     odd = {
         "no namespace": OME.format(**FIELDS).replace("xmlns=", "data-x="),
         "another namespace": OME.format(**FIELDS).replace("openmicroscopy", "example"),
-        "deep": OME.format(**FIELDS | {"tail": "<a>" * 100_000 + "</a>" * 100_000}),
+        "deep": OME.format(**FIELDS | {"tail": "<a>" * 20_000 + "</a>" * 20_000}),
         "long text": OME.format(**FIELDS | {"tail": f"<a>{'x' * 2_000_000}</a>"}),
         "many attributes": OME.format(**FIELDS | {"root": " ".join(f'a{i}="1"' for i in range(20_000))}),
         "unclosed": OME.format(**FIELDS).replace("</Image>", ""),
@@ -284,3 +288,55 @@ def test_notes_that_are_not_ours_do_no_harm(tmp_path: Path) -> None:
             assert read_image(path).pixels.size == SMALL.size
         except ImageFileError as error:
             assert error.remedy  # noqa: PT017
+
+
+def test_a_store_that_claims_millions_of_missing_chunks_is_not_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    zarr.create_array(path, shape=(64, 2**24), chunks=(8, 8), dtype="u1", fill_value=3, dimension_names=["Y", "X"])
+    started = time.perf_counter()
+    with pytest.raises(ImageFileError, match="claims 16777216 chunks and holds 1 files"):
+        read_image(path)
+    assert time.perf_counter() - started < 2
+    with open_image(path) as opened:
+        assert (opened.array[8:16, :32] == 3).all()
+    sparse = tmp_path / "sparse.zarr"
+    zarr.create_array(sparse, shape=(64, 64), chunks=(32, 32), dtype="u1", fill_value=3, dimension_names=["Y", "X"])
+    assert (read_image(sparse).pixels == 3).all()
+
+
+def test_directories_that_lead_in_circles_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "circle.tif"
+    tifffile.imwrite(path, np.stack([SMALL] * 3), photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(path) as tif:
+        first, last = tif.pages[0].offset, tif.pages[2].offset
+    content = bytearray(path.read_bytes())
+    end = last + 2 + 12 * struct.unpack("<H", content[last : last + 2])[0]
+    content[end : end + 4] = struct.pack("<I", first)
+    path.write_bytes(content)
+    with pytest.raises(ImageFileError, match="incomplete"):
+        read_image(path)
+
+
+def test_strips_that_are_not_listed_are_missed(tmp_path: Path) -> None:
+    path = tmp_path / "strips.tif"
+    tifffile.imwrite(path, SMALL, compression="zlib", rowsperstrip=8, metadata=None)
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        tif.pages.first.tags["ImageLength"].overwrite(128)
+    with pytest.raises(ImageFileError, match="incomplete"):
+        read_image(path)
+
+
+def test_no_more_is_asked_of_a_file_than_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    PIL.Image.fromarray(SMALL).save(path)
+    content = bytearray(path.read_bytes())
+    content[33:37] = struct.pack(">I", 2**31 - 1)  # the length of its first chunk of pixels
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        read_image(path)
+    except ImageFileError as error:
+        assert error.remedy  # noqa: PT017
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24

@@ -5,10 +5,11 @@ All is decided from what the file says of itself, before anything of that size i
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import numpy as np
@@ -16,12 +17,10 @@ from numpy.typing import DTypeLike
 
 from napari_vae_repair.errors import ImageFileError
 
-if TYPE_CHECKING:
-    import os
-
 MAX_WHOLE_BYTES = 64 * 2**30  # of an image that is read whole, on a machine of any size
 MAX_XML_BYTES = 64 * 2**20
 MAX_PLANES = 2**22  # of one OME image
+EMPTY_CHUNKS = 4096
 # bytes that one byte of a file can become: deflate by its format (RFC 1951, 258 bytes in 2 bits), LZW with a full
 # table of 12-bit codes, PackBits with runs of 128
 RATIOS = {"none": 1.0, "deflate": 1032.0, "lzw": 2600.0, "packbits": 64.0}
@@ -108,6 +107,35 @@ def check_ratio(path: str | os.PathLike[str], claimed_bytes: float, stored_bytes
             f"{path} claims {_told_bytes(claimed_bytes)} of pixels and holds {_told_bytes(stored_bytes)} for them.",
             f"A byte of such a file can become at most {ratio:.0f}: it is incomplete, or made to fill the memory.",
             "Copy or export the file again.",
+        )
+
+
+def check_filled(folder: Path, chunks: int) -> None:
+    """Raise before a store is read whole of which hardly a chunk is there.
+
+    Missing chunks are allowed and hold one value, but each takes its time: a few bytes of metadata can claim millions.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the array; what is no folder passes.
+    chunks : int
+        How many it claims, or shards.
+
+    Raises
+    ------
+    ImageFileError
+        More than `EMPTY_CHUNKS`, and of a thousand not one is there.
+    """
+    if chunks <= EMPTY_CHUNKS or not folder.is_dir():
+        return
+    files = (name for _, _, names in os.walk(folder) for name in names)
+    there = sum(1 for _ in itertools.islice(files, 1 + chunks // 1000))
+    if 1000 * there < chunks:
+        raise ImageFileError(
+            f"{folder} claims {chunks} chunks and holds {there} files.",
+            f"Beyond {EMPTY_CHUNKS} chunks, one of a thousand must be there for a store to be read whole.",
+            "Check that it was copied completely, restore it block by block into OME-Zarr, or crop it.",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from napari_vae_repair.image.arranged import ArrangedArray
 from napari_vae_repair.image.axes import check_axes
 from napari_vae_repair.image.bio import open_vendor_file
 from napari_vae_repair.image.formats import check_readable
-from napari_vae_repair.image.limits import check_size
+from napari_vae_repair.image.limits import check_filled, check_size
 from napari_vae_repair.image.ometiff import stored_order
 from napari_vae_repair.image.omezarr import open_store
 from napari_vae_repair.image.record import Colours, Image, Known
@@ -64,6 +65,10 @@ class OpenedImage:
     def read(self) -> Image:
         """The whole image in memory; raises what `Image` raises, and `ImageFileError` for more than there is room."""
         check_size(self.name, self.array.shape, self.array.dtype)
+        source: Any = getattr(self.array, "source", None)
+        if hasattr(source, "store_path"):  # a zarr array
+            files = math.prod(-(-n // c) for n, c in zip(source.shape, source.shards or source.chunks, strict=True))
+            check_filled(Path(str(source.store_path).removeprefix("file://")), files)
         return Image(
             self.array[...],
             self.axes,

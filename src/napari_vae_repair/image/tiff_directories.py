@@ -14,7 +14,8 @@ def is_complete(path: Path) -> bool:
     """Whether all directories and tag values of a TIFF lie within the file; True for files of another kind.
 
     tifffile only logs a chain of directories that leads out of the file and gives the pages before it. Directories
-    and long values that lie over each other count as one that is too long: reading them all could take for ever.
+    and long values that lie over each other count as one that is too long, and so does a chain that leads back into
+    itself: reading them all could take for ever.
     """
     file_bytes = path.stat().st_size
     with path.open("rb") as stream:
@@ -26,7 +27,9 @@ def is_complete(path: Path) -> bool:
         start = struct.unpack(order + ("Q" if is_big else "I"), header[8:16] if is_big else header[4:8])[0]
         seen: set[int] = set()
         total = 0
-        while start and start not in seen:
+        while start:
+            if start in seen:
+                return False
             seen.add(start)
             end, start, own_bytes = _directory(stream, start, order, is_big)
             total += own_bytes
