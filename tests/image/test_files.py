@@ -208,3 +208,10 @@ def test_to_dtype_rounds_and_clips(values: object, dtype: str, expected: list) -
 def test_to_dtype_refuses_what_no_image_has(dtype: str) -> None:
     with pytest.raises(SettingsError, match=dtype):
         to_dtype(np.zeros(3), dtype)
+
+
+def test_both_endings_of_zarr_are_stores(tmp_path: Path) -> None:
+    for name in ("a.zarr", "a.ome.zarr"):
+        path = write_image(tmp_path / name, np.eye(16, dtype=np.uint8), "YX")
+        assert path.is_dir()
+        assert read_image(path).name == "a"

@@ -156,7 +156,7 @@ def write_image(
     pixels = pixels if dtype is None else to_dtype(pixels, dtype)
     check_format(path, axes, pixels.dtype)
     sizes, extension = dict(pixel_size_um or {}), extension_of(path)
-    if extension.startswith(".ome"):
+    if extension in (".ome.tif", ".ome.tiff"):
         name = Path(path).name.split(".")[0]
         return write_layers(
             path, [StoredImage(name, pixels, axes, sizes, {})], provenance, channel_names, channel_colours
