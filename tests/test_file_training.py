@@ -375,6 +375,30 @@ def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(
     assert "validation" in said.err
 
 
+def test_what_cannot_be_saved_is_not_lost(files: list[Path], tmp_path: Path) -> None:
+    place = tmp_path / "m.safetensors"
+    whole, _ = run(train_files(files, TINY, save_to=tmp_path / "whole.safetensors", memory_mb=1))
+    place.mkdir()
+    with pytest.raises(ModelFileError, match="The training is kept in .*m.safetensors.checkpoint"):
+        run(train_files(files, TINY, save_to=place, memory_mb=1))
+    place.rmdir()
+    model, told = run(train_files(files, TINY, save_to=place, memory_mb=1))
+    assert not [each for each in told if each.losses]
+    assert weights(model) == weights(whole)
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_the_training(files: list[Path], tmp_path: Path) -> None:
+    place = tmp_path / "m.safetensors"
+    steps = train_files(files, TINY, save_to=place, checkpoint_every_s=0)
+    while next(steps).losses is None:
+        pass
+    checkpoint_of(place).unlink()
+    checkpoint_of(place).mkdir()
+    with pytest.warns(RepairWarning, match="goes on without a new checkpoint"):
+        run(steps)
+    assert load_model(place).training["steps"] == 6
+
+
 # ---- what is refused ---------------------------------------------------------------------------
 
 

@@ -84,7 +84,6 @@ def train(args: argparse.Namespace) -> None:
             validation=validation,
             save_to=place,
             resume=not args.restart,
-            memory_mb=settings.memory_mb,
             checkpoint_every_s=args.checkpoint_every,
             should_stop=lambda: stop.by is not None,
             axes=args.axes,

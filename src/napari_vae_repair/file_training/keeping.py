@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from napari_vae_repair import __version__
-from napari_vae_repair.errors import ModelFileError
+from napari_vae_repair.errors import ImageFileError, ModelFileError, RepairWarning
 from napari_vae_repair.image.atomic import replacing
 from napari_vae_repair.settings import SCRATCH, STARTER, Settings
 from napari_vae_repair.vae.resuming import State
@@ -121,10 +122,14 @@ class Checkpoint:
         return self._saved
 
     def offer(self, take: Callable[[], State]) -> None:
-        """Write the state if the last one is old enough."""
+        """Write the state if the last one is old enough; a full disk is told and does not end the training."""
         self._take = take
         if self._clock() - self._written >= self._every_s:
-            self.write()
+            self._written = self._clock()
+            try:
+                self.write()
+            except ImageFileError as error:
+                warnings.warn(f"The training goes on without a new checkpoint: {error}", RepairWarning, stacklevel=2)
 
     def write(self) -> bool:
         """Write the state after the last step; False where there is none.

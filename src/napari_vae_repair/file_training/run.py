@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
@@ -67,7 +67,8 @@ def train_files(
     resume : bool
         Go on from that checkpoint, if there is one; False = begin anew.
     memory_mb : float or None
-        Most that the windows may take, in MB (10**6 bytes); None = a quarter of what is free, 1000 at most.
+        Most that the windows may take, in MB (10**6 bytes); None = `Settings.memory_mb`, or without it a quarter of
+        what is free, 1000 at most.
     checkpoint_every_s : float
         Seconds between two checkpoints.
     should_stop : callable
@@ -93,13 +94,15 @@ def train_files(
     InputError
         Without a file, or, unless `skip_bad`, if any cannot be used; all of them are named.
     ImageFileError
-        As `InputError`, or if another run writes the same model, or a checkpoint cannot be written.
+        As `InputError`, or if another run writes the same model.
     ModelFileError
-        If there is a checkpoint of other files, settings or versions, or a damaged one.
+        If there is a checkpoint of other files, settings or versions, or a damaged one; or if the model cannot be
+        saved: the checkpoint is there then.
     SettingsError, DeviceError, DeviceMemoryError, TrainingError, Cancelled
         As `train_on`.
     """
     device, model = choose_device(settings.device), model_of(settings)
+    memory_mb = settings.memory_mb if memory_mb is None else memory_mb
     check_trainable(model, settings)
     apart = {os.path.realpath(path): Path(path) for path in validation}
     learned = {os.path.realpath(path): Path(path) for path in files}
@@ -120,9 +123,22 @@ def train_files(
         checkpoint = Checkpoint(place, plan, checkpoint_every_s, notes, None if saved is None else saved[1])
         run = Run(settings, device, model, axes, skip_bad, should_stop)
         trained = yield from _trained(chosen, set(apart.values()), run, checkpoint)
-        save_model(trained, save_to)
-        place.unlink(missing_ok=True)
+        _save(trained, save_to, checkpoint)
     return trained
+
+
+def _save(model: Model, save_to: AnyPath, checkpoint: Checkpoint) -> None:
+    try:
+        save_model(model, save_to)
+    except ModelFileError as error:
+        checkpoint.write()
+        raise ModelFileError(
+            error.received,
+            error.allowed,
+            f"The training is kept in {checkpoint.path}: make room, and start it again in the same way.",
+        ) from error
+    with suppress(OSError):  # what stays there leads to the same model
+        checkpoint.path.unlink(missing_ok=True)
 
 
 def _memory_mb() -> float:
