@@ -192,12 +192,17 @@ def backing_off(
         before = f"the memory of {device.label} was exhausted by {unit.format(size)}: "
         if size > least:
             size = max(least, size // 2)
-            notes.append(before + f"went on with {unit.format(size)}")
+            _note(notes, before + f"went on with {unit.format(size)}")
         elif allow_cpu and device.torch.type != "cpu":
             size, device = chosen, choose_device("cpu")
-            notes.append(before + "went on on the CPU, as allowed")
+            _note(notes, before + "went on on the CPU, as allowed")
         else:
             raise _at_the_least(exhausted, unit.format(size), device, allow_cpu=allow_cpu)
+
+
+def _note(notes: list[str], note: str) -> None:
+    if note not in notes:  # by an earlier phase of the run
+        notes.append(note)
 
 
 def _at_the_least(error: DeviceMemoryError, size: str, device: Device, *, allow_cpu: bool) -> DeviceMemoryError:

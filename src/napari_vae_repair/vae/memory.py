@@ -25,8 +25,8 @@ LEAST_TILE_PX, MOST_TILE_PX = 64, 1024
 TILES_PX = (1024, 768, 512, 384, 256, 192, 128, 64)
 PROBE_PX = 64
 # Real peaks of processes over what the probe foretells (`benchmarks/cost.py`): kernels keep copies of their own, and
-# the heap has gaps between blocks that are too small to be given back to the system one by one
-SLACK, HEAP_BYTES = 1.15, 80 * 10**6
+# with tiles of different shapes the heap gets gaps, since only blocks above 32 MB are given back one by one
+SLACK, HEAP_BYTES = 1.25, 200 * 10**6
 MB = 10**6
 
 
@@ -94,6 +94,33 @@ def tile_that_fits(
                 "Allow more, restore a part of the image, or a file to OME-Zarr (.zarr), block by block.",
             )
     return LEAST_TILE_PX
+
+
+def whole_image_bytes(values: int, kept_samples: int = 0) -> int:
+    """Upper bound of what restoring an array takes at its peak, beside the array, the tiles and the loaded libraries.
+
+    Measured on grey and RGB images of 0.3 to 67 million values (`benchmarks/cost.py`): 50 to 90 bytes for each; the
+    report's structural similarity, on four million pixels at most, takes another 100.
+
+    Parameters
+    ----------
+    values : int
+        Pixels times colours.
+    kept_samples : int
+        With `Settings.keep_samples`.
+    """
+    return 60 * MB + 100 * min(values, 2048**2) + (60 + 8 * kept_samples) * values
+
+
+def check_whole(values: int, memory_mb: int | None, kept_samples: int = 0) -> None:
+    """Raise `DeviceMemoryError` if an image of so many values cannot be restored in one piece with `memory_mb`."""
+    needed = whole_image_bytes(values, kept_samples) + psutil.Process().memory_info().rss
+    if memory_mb is not None and needed > memory_mb * MB:
+        raise DeviceMemoryError(
+            f"A run may use {memory_mb} MB.",
+            f"Restoring {values / 1e6:.1f} million values in one piece takes about {-(-needed // MB)} MB.",
+            "Allow more, or restore the file to OME-Zarr (.zarr), block by block.",
+        )
 
 
 def budget_bytes(device: Device, memory_mb: int | None = None, reserved_bytes: int = 0) -> int:
