@@ -82,7 +82,7 @@ def test_damage_is_filled_as_in_the_whole_and_empty_ground_stays_quiet() -> None
 def test_large_images_are_looked_at_through_the_same_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(survey, "SURVEY_PX", 2**15)
     monkeypatch.setattr(survey, "WINDOW_PX", 80)
-    monkeypatch.setattr("napari_vae_repair.planning.WHOLE_MEANS_PX", 0)
+    monkeypatch.setattr(survey, "WHOLE_MEANS_PX", 0)
     image = noisy(220, 230)
     whole = restore(image)
     lazy = restore_lazily(image, block_px=128)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
@@ -108,7 +109,6 @@ def connect(scheduler: str) -> Any:
 def _restored(
     client: Any, scheduler: str, job: ClusterJob, blocks: list[Block], should_stop: ShouldStop
 ) -> Iterator[Block]:
-    from distributed import as_completed
     from distributed.client import FutureCancelledError
     from distributed.scheduler import KilledWorker
 
@@ -116,21 +116,17 @@ def _restored(
     waiting, threads = iter(blocks), max(1, sum(client.nthreads().values()))
     running: dict[Any, Block] = {}
 
-    def send(count: int) -> list[Any]:
-        sent = []
+    def send(count: int) -> None:
         for block in itertools.islice(waiting, count):
-            sent.append(client.submit(_work, shared, block, pure=False))
-            running[sent[-1]] = block
-        return sent
+            running[client.submit(_work, shared, block, pure=False)] = block
 
     try:
-        finished = as_completed(send(AHEAD * threads))
+        send(AHEAD * threads)
         while running:
-            done = _next(finished, should_stop)
-            done.result()
-            yield running.pop(done)
-            for future in send(1):
-                finished.add(future)
+            for done in _finished(client, list(running), should_stop):
+                done.result()
+                yield running.pop(done)
+                send(1)
     except KilledWorker as error:
         raise ClusterError(
             f"A block ended {error.allowed_failures + 1} workers, one after the other: {error}.",
@@ -147,15 +143,15 @@ def _restored(
         client.cancel(list(running), force=True)
 
 
-def _next(finished: Any, should_stop: ShouldStop) -> Any:
-    """The next future that is done, while looking for a wish to stop."""
+def _finished(client: Any, running: list[Any], should_stop: ShouldStop) -> list[Any]:
+    """The futures that are done, one at least, while looking for a wish to stop."""
+    from distributed import wait
+
     while True:
         if should_stop():
             raise Cancelled("restore")
-        try:
-            return finished.next(timeout=LOOK_EVERY_S)
-        except TimeoutError:
-            continue
+        with client.as_current(), contextlib.suppress(TimeoutError):
+            return list(wait(running, timeout=LOOK_EVERY_S, return_when="FIRST_COMPLETED").done)
 
 
 def _work(job: ClusterJob, block: Block) -> int:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_vae_repair.blockwise import Plan, Source, Way, length
+from napari_vae_repair.blockwise import Plan, Source, Way
 from napari_vae_repair.conditioning import Conditioned
 from napari_vae_repair.errors import SettingsError
 from napari_vae_repair.image.axes import Layout, spatial_shape
@@ -36,8 +36,6 @@ from napari_vae_repair.survey import characterised
 from napari_vae_repair.vae.device import Device
 from napari_vae_repair.vae.record import Model
 from napari_vae_repair.vae.train import Prepared
-
-WHOLE_MEANS_PX = 2**20  # of each channel: up to here the mean of what is taken away is told from everything
 
 
 def plan_steps(
@@ -128,9 +126,10 @@ def survey_of(source: Source, layout: Layout) -> Survey:
 
     if needs_survey(count, height, width):
         return take_survey(read, count, height, width)
-    whole = [read(Region(plane, (slice(0, height), slice(0, width)))) for plane in range(count)]
+    regions = tuple(Region(plane, (slice(0, height), slice(0, width))) for plane in range(count))
+    whole = [read(region) for region in regions]
     planes, damaged = (np.stack(parts, axis=1) for parts in zip(*whole, strict=True))
-    return Survey((), planes.reshape(-1, *planes.shape[2:]), damaged.reshape(-1, *damaged.shape[2:]))
+    return Survey(regions, planes.reshape(-1, *planes.shape[2:]), damaged.reshape(-1, *damaged.shape[2:]))
 
 
 def _check_chain(model: Model | None, settings: Settings) -> None:
@@ -170,10 +169,7 @@ def _shifts(
     channels, colours = len(found.chains), found.prepared.shape[1]
     count, height, width = survey.stack(channels)
     regions = mean_regions(count, height, width)
-    wanted = without_margin((length(regions[0].window[0]), length(regions[0].window[1])))
-    if not survey.regions and count * height * width <= WHOLE_MEANS_PX:
-        wanted = (slice(0, height), slice(0, width))
-        regions = [Region(plane, wanted) for plane in range(count)]
+    wanted = without_margin(regions[0].window, height, width)
     out = []
     for channel in range(channels):
         if not found.stabilised or not found.stabilised[channel]:

@@ -31,7 +31,7 @@ class Look:
     shown : Conditioned
         All planes, as what was found in the survey lets them be shown.
     means : tuple of Region
-        Where the mean of what is taken away is told; empty = everywhere.
+        Where the mean of what is taken away is told.
     """
 
     layout: Layout
@@ -45,17 +45,21 @@ def look_at(image: Image, model: Model | None, settings: Settings, device: Devic
     layout = Layout(image.axes, image.pixels.shape)
     planes, damaged = colour_planes(layout.to_planes(image.pixels)), mask_planes(image)
     count, (height, width) = len(planes) // layout.channels, planes.shape[2:]
-    if not needs_survey(count, height, width):
-        found = characterised(Survey((), planes, damaged), layout.channels, model, settings, device)
-        return Look(layout, damaged, found, ())
+    if needs_survey(count, height, width):
 
-    def read(region: Region) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        return planes[region.plane :: count, :, *region.window], damaged[region.plane :: count, *region.window]
+        def read(region: Region) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+            return planes[region.plane :: count, :, *region.window], damaged[region.plane :: count, *region.window]
 
-    survey = take_survey(read, count, height, width)
-    found = characterised(survey, layout.channels, model, settings, device)
-    means = tuple(_in_whole(survey.regions[part.plane], part) for part in mean_regions(*survey.stack(layout.channels)))
-    return Look(layout, damaged, _over_all(found, planes, damaged), means)
+        survey = take_survey(read, count, height, width)
+        found = characterised(survey, layout.channels, model, settings, device)
+        shown = _over_all(found, planes, damaged)
+    else:
+        everything = Region(0, (slice(0, height), slice(0, width)))
+        survey = Survey(tuple(replace(everything, plane=plane) for plane in range(count)), planes, damaged)
+        shown = characterised(survey, layout.channels, model, settings, device)
+    stack = survey.stack(layout.channels)
+    means = tuple(_in_whole(survey.regions[part.plane], part, *stack[1:]) for part in mean_regions(*stack))
+    return Look(layout, damaged, shown, means)
 
 
 def characterised(
@@ -66,12 +70,13 @@ def characterised(
     return show(prepared, survey.damaged, chains, model, settings, device)
 
 
-def _in_whole(region: Region, part: Region) -> Region:
-    """Of a part of the region's window, what is counted, as it lies in the image."""
-    counted = without_margin((part.window[0].stop - part.window[0].start, part.window[1].stop - part.window[1].start))
+def _in_whole(region: Region, part: Region, height: int, width: int) -> Region:
+    """What is counted of a part of the region's window, as it lies in the image."""
     rows, columns = (
         slice(outer.start + middle.start + inner.start, outer.start + middle.start + inner.stop)
-        for outer, middle, inner in zip(region.window, part.window, counted, strict=True)
+        for outer, middle, inner in zip(
+            region.window, part.window, without_margin(part.window, height, width), strict=True
+        )
     )
     return Region(region.plane, (rows, columns))
 

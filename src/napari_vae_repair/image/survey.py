@@ -18,7 +18,8 @@ SURVEY_PX = 2**22  # of each channel: up to here everything is looked at, beyond
 WINDOW_PX = 512
 ENOUGH = 0.5  # share of measured pixels of a window that is taken first
 TRIED = 4  # times as many windows are looked at where many are empty
-MEANS_PX, MEANS, MEANS_MARGIN_PX = 128, 16, 32  # windows from which the mean of what is taken away is told
+# the mean of what is taken away: of each channel up to here told from everything, beyond it from so many windows
+WHOLE_MEANS_PX, MEANS, MEANS_PX, MEANS_MARGIN_PX = 2**20, 16, 128, 32
 # steps of a sequence that fills a unit cube evenly at every length (Roberts 2018, after the plastic number)
 _STEPS = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)
 
@@ -116,16 +117,18 @@ def spread(number: int, planes: int, shape: tuple[int, int], window: tuple[int, 
 
 
 def mean_regions(planes: int, height: int, width: int) -> list[Region]:
-    """Where, in a survey's planes, the mean of what is taken away is told; the margin is restored with them."""
-    sides = (min(height, MEANS_PX + 2 * MEANS_MARGIN_PX), min(width, MEANS_PX + 2 * MEANS_MARGIN_PX))
-    return list(spread(MEANS, planes, (height, width), sides))
+    """Where, in what was looked at, the mean of what is taken away is told: everywhere, or in windows with a margin."""
+    if planes * height * width <= WHOLE_MEANS_PX:
+        return [Region(plane, (slice(0, height), slice(0, width))) for plane in range(planes)]
+    side = MEANS_PX + 2 * MEANS_MARGIN_PX
+    return list(spread(MEANS, planes, (height, width), (min(height, side), min(width, side))))
 
 
-def without_margin(shape: tuple[int, int]) -> Window:
-    """What of a window of `mean_regions` is counted: all of it where it is the whole plane's side."""
+def without_margin(window: Window, height: int, width: int) -> Window:
+    """What is counted of a window of `mean_regions`, within it: all where it is as long as the plane's side."""
     rows, columns = (
-        slice(MEANS_MARGIN_PX, side - MEANS_MARGIN_PX) if side == MEANS_PX + 2 * MEANS_MARGIN_PX else slice(0, side)
-        for side in shape
+        slice(0, length) if length == side else slice(MEANS_MARGIN_PX, length - MEANS_MARGIN_PX)
+        for length, side in zip((part.stop - part.start for part in window), (height, width), strict=True)
     )
     return rows, columns
 
