@@ -74,16 +74,17 @@ def test_menus_take_contributions() -> None:
 
 
 def test_reader_and_manifest_name_the_same_files() -> None:
-    from napari_vae_repair.plugin.reader import EXTENSIONS
+    from napari_vae_repair.plugin.reader import EXTENSIONS, STORES
 
-    assert POINTS["readers"][0]["filename_patterns"] == [f"*{extension}" for extension in EXTENSIONS]
+    assert POINTS["readers"][0]["filename_patterns"] == [f"*{extension}" for extension in (*EXTENSIONS, *STORES)]
 
 
 def test_writers_and_manifest_name_the_same_extensions() -> None:
-    from napari_vae_repair.plugin.writer import LAYERS_EXTENSION, RESTORED_EXTENSION
+    from napari_vae_repair.plugin.writer import LAYERS_EXTENSION, RESTORED_EXTENSION, RESTORED_STORE_EXTENSION
 
     named = {entry["command"].partition(".")[2]: entry["filename_extensions"] for entry in POINTS["writers"]}
-    assert named == {"write_restored": [RESTORED_EXTENSION], "write_layers": [LAYERS_EXTENSION]}
+    restored = [RESTORED_EXTENSION, RESTORED_STORE_EXTENSION]
+    assert named == {"write_restored": restored, "write_layers": [LAYERS_EXTENSION]}
 
 
 def test_preferences_have_the_defaults_and_limits_of_settings() -> None:

@@ -5,13 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import npe2
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from napari_vae_repair.errors import ImageFileError
-from napari_vae_repair.image.files import write_image
+from napari_vae_repair.image.files import read_image, read_provenance, write_image
+from napari_vae_repair.plugin import reader
 from napari_vae_repair.plugin.layers import METADATA_KEY
 from napari_vae_repair.plugin.reader import get_reader
 from napari_vae_repair.settings import Settings
@@ -43,7 +46,11 @@ def photo(noisy: Noisy, tmp_path: Path) -> Path:
         (Path("a.tif"), True),
         ("not/there/at/all.tif", True),
         ("a.txt", False),
-        ("a.zarr", False),
+        ("a.zarr", True),
+        ("a.OME.zarr/", True),
+        (["a.zarr", "b.tif"], True),
+        (".", False),
+        ("zarr", False),
         ("folder.tif/", False),
         ("", False),
         ([], False),
@@ -57,6 +64,12 @@ def test_get_reader_looks_at_the_name_alone_and_never_raises(path: Any, taken: b
     began = time.perf_counter()
     assert (get_reader(path) is not None) is taken
     assert time.perf_counter() - began < 0.01
+
+
+def test_no_folder_but_a_store_is_taken(tmp_path: Path) -> None:
+    for name in ("a.tif", "folder", "b.png"):
+        (tmp_path / name).mkdir()
+        assert get_reader(str(tmp_path / name)) is None
 
 
 @pytest.mark.gui
@@ -173,3 +186,54 @@ def test_called_by_others_than_the_viewer_it_starts_nothing(
     assert len(layers) == 1
     qtbot.wait(300)
     assert not docked.running
+
+
+def by_others(path: Path, values: np.ndarray, axes: str, sizes: dict[str, float]) -> Path:
+    """The file as another program writes it: without our note."""
+    if path.suffix == ".zarr":
+        write_image(path, values, axes, pixel_size_um=sizes)
+        del zarr.open_group(path).attrs[PLUGIN]
+    else:
+        about = {f"PhysicalSize{axis}": size for axis, size in sizes.items()}
+        tifffile.imwrite(path, values, photometric="minisblack", metadata={"axes": axes} | about)
+    return path
+
+
+@pytest.mark.gui
+@pytest.mark.parametrize("name", ["a.ome.zarr", "a.ome.tif"])
+def test_what_the_viewer_restored_the_shell_reads_and_the_other_way_round(
+    viewer: Any, docked: Any, noisy: Noisy, tmp_path: Path, finish: Finish, name: str
+) -> None:
+    sizes = {"Y": 0.5, "X": 0.25}
+    path = by_others(tmp_path / name, noisy(24, 32, dtype="uint16"), "YX", sizes)
+    (layer,) = viewer.open(path, plugin=PLUGIN)
+    np.testing.assert_array_equal(layer.scale, (0.5, 0.25))
+    assert finish(docked) is not None
+    (saved,) = layer.save(str(tmp_path / f"b.restored{Path(name).suffixes[0]}{Path(name).suffixes[1]}"))
+    restored = next(one for one in viewer.layers if one.name == "a restored")
+    image = read_image(saved)
+    assert (image.axes, image.pixel_size_um, image.pixels.dtype) == ("YX", sizes, np.dtype("uint16"))
+    np.testing.assert_array_equal(image.pixels, np.rint(np.clip(restored.data, 0, 65535)))
+    assert read_provenance(saved)["settings"]["seed"] == 0  # type: ignore[index]
+    again = viewer.open(saved, plugin=PLUGIN)
+    np.testing.assert_array_equal(again[0].data, image.pixels)
+    assert not docked.running
+
+
+@pytest.mark.gui
+@pytest.mark.parametrize(("name", "levels"), [("a.zarr", 3), ("a.ome.tif", 1)])
+def test_a_large_image_stays_in_its_file_and_is_not_restored_at_once(
+    viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: Any, name: str, levels: int
+) -> None:
+    monkeypatch.setattr(reader, "LAZY_FROM_BYTES", 2**20)
+    values = np.random.default_rng(0).integers(0, 60_000, (2, 600, 700)).astype(np.uint16)
+    path = by_others(tmp_path / name, values, "CYX", {"Y": 0.5, "X": 0.5})
+    (layer,) = viewer.open(path, plugin=PLUGIN)
+    assert layer.multiscale is (levels > 1)
+    finest = layer.data[0] if layer.multiscale else layer.data
+    assert isinstance(finest, da.Array)
+    assert len(layer.data) == levels or levels == 1
+    np.testing.assert_array_equal(finest[:, 100:110, 5:9].compute(), values[:, 100:110, 5:9])
+    np.testing.assert_array_equal(layer.scale, (1, 0.5, 0.5))
+    qtbot.waitUntil(lambda: len(viewer.window.dock_widgets) == 1, timeout=5000)
+    assert not next(iter(viewer.window.dock_widgets.values())).running

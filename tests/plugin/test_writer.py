@@ -23,7 +23,7 @@ pytestmark = pytest.mark.gui
 
 
 @pytest.mark.parametrize("order", [("napari", PLUGIN), (PLUGIN, "napari")], ids="-".join)
-@pytest.mark.parametrize("name", ["a.tif", "a.tiff", "a.ome.tif", "a.png", "a.jpg", "a", "a.b"])
+@pytest.mark.parametrize("name", ["a.tif", "a.tiff", "a.ome.tif", "a.png", "a.jpg", "a.zarr", "a.ome.zarr", "a", "a.b"])
 @pytest.mark.parametrize("kinds", [["image"], ["image", "image"], ["image", "labels"], ["labels"]], ids="+".join)
 def test_plain_saves_never_reach_our_writers(npe2pm: Any, order: Any, name: str, kinds: list[str]) -> None:
     for plugin in order:
@@ -41,6 +41,7 @@ def test_our_extensions_reach_our_writers(npe2pm: Any, order: Any) -> None:
         manifest = npe2.PluginManifest.from_distribution("napari")
         npe2pm.register(manifest if plugin == "napari" else npe2.PluginManifest.from_file(MANIFEST))
     assert npe2pm.get_writer("a.restored.ome.tif", ["image"])[0].command.endswith(".write_restored")
+    assert npe2pm.get_writer("a.restored.ome.zarr", ["image"])[0].command.endswith(".write_restored")
     assert npe2pm.get_writer("a.layers.ome.tif", ["image"])[0].command.endswith(".write_layers")
     assert npe2pm.get_writer("a.layers.ome.tif", ["image"] * 3 + ["labels"])[0].command.endswith(".write_layers")
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_vae_repair.image.axes import axes_letters, default_axes
 from napari_vae_repair.image.files import StoredImage
+from napari_vae_repair.image.opened import OpenedImage
 from napari_vae_repair.image.record import Image
 from napari_vae_repair.plugin.layers import METADATA_KEY
 from napari_vae_repair.plugin.snapshot import LayerData, Snapshot, lengths_um
@@ -82,12 +83,28 @@ def from_stored(stored: StoredImage) -> LayerData:
 
 def image_layer(image: Image) -> LayerData:
     """An image as it comes from a file, as a layer with its pixel sizes, units and axis labels."""
-    dimensions = image.axes.replace("S", "")
-    meta: dict[str, Any] = {"name": image.name, "rgb": image.is_colour, "axis_labels": tuple(dimensions.lower())}
-    if {"Y", "X"} <= set(image.pixel_size_um):
-        meta["scale"] = [image.pixel_size_um.get(axis, 1.0) for axis in dimensions]
-        meta["units"] = tuple("um" if axis in image.pixel_size_um else "pixel" for axis in dimensions)
-    return image.pixels, meta, "image"
+    return image.pixels, _place(image.name, image.axes, image.pixel_size_um), "image"
+
+
+def lazy_layer(opened: OpenedImage) -> LayerData:
+    """An image that stays in its file, as a layer of dask arrays: multiscale where the file holds a pyramid."""
+    import dask.array as da
+
+    levels = []
+    for level in opened.levels:
+        chunks = tuple(min(c, n) for c, n in zip(opened.chunks, level.shape, strict=True))
+        levels.append(da.from_array(level, chunks=chunks, name=False))
+    meta = _place(opened.name, opened.axes, opened.pixel_size_um) | {"multiscale": len(levels) > 1}
+    return levels if len(levels) > 1 else levels[0], meta, "image"
+
+
+def _place(name: str, axes: str, pixel_size_um: dict[str, float]) -> dict[str, Any]:
+    dimensions = axes.replace("S", "")
+    meta: dict[str, Any] = {"name": name, "rgb": axes.endswith("S"), "axis_labels": tuple(dimensions.lower())}
+    if {"Y", "X"} <= set(pixel_size_um):
+        meta["scale"] = [pixel_size_um.get(axis, 1.0) for axis in dimensions]
+        meta["units"] = tuple("um" if axis in pixel_size_um else "pixel" for axis in dimensions)
+    return meta
 
 
 def _plain_colormap(colormap: Any) -> Any:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 EXTENSIONS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
+STORES = (".zarr",)  # folders
+LAZY_FROM_BYTES = 256 * 2**20  # larger images stay in their file until they are shown
 PLUGIN_NAME, WIDGET_NAME = "napari-vae-repair", "VAE Repair"
 TRIES, MILLISECONDS_BETWEEN = 100, 20
 
@@ -16,11 +18,12 @@ PathOrPaths = str | Path | Sequence[str | Path]
 
 
 def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[LayerData]] | None:
-    """The function that reads `path`, or None where its name is not that of an image; never raises, opens nothing."""
+    """The function that reads `path`, or None where its name is not that of an image; never raises, opens nothing.
+
+    Of folders only those are taken whose name ends in .zarr.
+    """
     paths = _listed(path)
-    if not paths or not all(isinstance(one, str | Path) and str(one).lower().endswith(EXTENSIONS) for one in paths):
-        return None
-    return read_and_restore
+    return read_and_restore if paths and all(_is_image_name(one) for one in paths) else None
 
 
 def read_and_restore(path: PathOrPaths) -> list[LayerData]:
@@ -30,7 +33,8 @@ def read_and_restore(path: PathOrPaths) -> list[LayerData]:
     -------
     list of layer data tuples
         In a viewer the image alone, at once; without one the image, ``NAME restored`` and ``NAME residual``.
-        Files that this plugin wrote open as the layers they hold, and nothing is restored.
+        Files that this plugin wrote open as the layers they hold, and nothing is restored. An image of more than
+        256 MB stays in its file: its layer is lazy, of all levels of its pyramid, and its restoration is not started.
 
     Raises
     ------
@@ -45,14 +49,50 @@ def read_and_restore(path: PathOrPaths) -> list[LayerData]:
     from napari_vae_repair.plugin.layer_files import image_layer
 
     paths = _listed(path)
-    if len(paths) == 1 and is_restored_file(paths[0]):
+    is_ours = len(paths) == 1 and is_restored_file(paths[0])
+    viewer = _viewer()
+    large = _large(paths[0]) if len(paths) == 1 else None
+    if large is not None:
+        if viewer is not None and not is_ours:
+            _dock_widget(viewer)
+        return [large]
+    if is_ours:
         return _written_by_us(paths[0])
     layer = image_layer(_read(paths))
-    viewer = _viewer()
     if viewer is None:
         return _restored_here(layer)
     _restore_when_inserted(viewer, layer[0])
     return [layer]
+
+
+def _is_image_name(path: Any) -> bool:
+    if not isinstance(path, str | Path):
+        return False
+    name = str(path).lower()
+    if name.rstrip("/\\").endswith(STORES):
+        return True
+    return name.endswith(EXTENSIONS) and not Path(path).is_dir()
+
+
+def _large(path: Any) -> LayerData | None:
+    """The lazy layer of an image that is too large to be read at once; None for others."""
+    import numpy as np
+
+    from napari_vae_repair.image.opened import open_image
+    from napari_vae_repair.plugin.layer_files import lazy_layer
+
+    if not _is_large_file(path):
+        return None
+    opened = open_image(path)
+    if isinstance(opened.array, np.ndarray) or opened.array.nbytes <= LAZY_FROM_BYTES:
+        opened.close()
+        return None
+    return lazy_layer(opened)
+
+
+def _is_large_file(path: Any) -> bool:
+    """Whether it is worth looking how large the image is: not for a file of less than a hundredth of the limit."""
+    return Path(path).is_dir() or (Path(path).is_file() and Path(path).stat().st_size * 100 > LAZY_FROM_BYTES)
 
 
 def _listed(path: PathOrPaths) -> list[Any]:
@@ -118,6 +158,13 @@ def _restored_here(layer: LayerData) -> list[LayerData]:
         except StopIteration as end:
             results = {data[1]["metadata"][METADATA_KEY]["role"]: data for data in result_layers(end.value, source)}
             return [layer, results["restored"], results["residual"]]
+
+
+def _dock_widget(viewer: Any) -> None:
+    """Show the widget once napari has inserted the layer, and start nothing."""
+    from qtpy.QtCore import QTimer
+
+    QTimer.singleShot(0, lambda: viewer.window.add_plugin_dock_widget(PLUGIN_NAME, WIDGET_NAME))
 
 
 def _restore_when_inserted(viewer: Any, pixels: Any, tries: int = TRIES) -> None:

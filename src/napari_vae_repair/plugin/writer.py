@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_vae_repair.errors import Cancelled, InputError
-from napari_vae_repair.image.files import StoredImage, to_dtype
+from napari_vae_repair.image.files import StoredImage, to_dtype, write_image
 from napari_vae_repair.image.files import write_layers as write_images
 from napari_vae_repair.plugin.forecast import Forecast
 from napari_vae_repair.plugin.layer_files import snapshot_of, to_stored
@@ -31,11 +31,12 @@ if TYPE_CHECKING:
     from napari_vae_repair.restoration import Restoration
 
 RESTORED_EXTENSION, LAYERS_EXTENSION = ".restored.ome.tif", ".layers.ome.tif"
+RESTORED_STORE_EXTENSION = ".restored.ome.zarr"
 BAR_STEPS = 1000
 
 
 def write_restored(path: str, layers: Sequence[LayerData]) -> list[str]:
-    """Write an image's restoration and residual in one OME-TIFF.
+    """Write an image's restoration and residual in one OME-TIFF, or its restoration alone as OME-Zarr.
 
     The restoration that the viewer holds of this very image is taken; without one, the image is restored with
     the settings from Preferences.
@@ -43,14 +44,14 @@ def write_restored(path: str, layers: Sequence[LayerData]) -> list[str]:
     Parameters
     ----------
     path : str
-        Where to; ``.restored.ome.tif`` is added where it is missing.
+        Where to; ``.restored.ome.tif`` is added where it is missing, or ``.restored.ome.zarr`` to ``.zarr``.
     layers : sequence of layer data tuples
         One image and, where there is damage, one Labels layer that marks it (not zero).
 
     Returns
     -------
     list of str
-        The file; empty when it was cancelled, and then nothing is written.
+        The file or the store; empty when it was cancelled, and then nothing is written.
 
     Raises
     ------
@@ -59,7 +60,8 @@ def write_restored(path: str, layers: Sequence[LayerData]) -> list[str]:
     VaeRepairError
         Whatever keeps the image from being restored.
     """
-    target = with_extension(path, RESTORED_EXTENSION)
+    is_store = path.lower().rstrip("/").endswith(".zarr")
+    target = with_extension(path.rstrip("/"), RESTORED_STORE_EXTENSION if is_store else RESTORED_EXTENSION)
     data, meta, _ = next(layer for layer in layers if layer[2] == "image")
     marked = next((layer for layer in layers if layer[2] == "labels"), None)
     try:
@@ -70,7 +72,13 @@ def write_restored(path: str, layers: Sequence[LayerData]) -> list[str]:
             results = _existing(source) if marked is None else None
             if results is None:
                 results = result_layers(_restore(source, show, should_stop), source)
-            return [str(write_images(target, _as_written(results, pixels.dtype), _facts(results)))]
+            stored = _as_written(results, pixels.dtype)
+            if is_store:
+                restored = stored[0]
+                sizes = restored.pixel_size_um
+                facts = _facts(results)
+                return [str(write_image(target, restored.pixels, restored.axes, pixel_size_um=sizes, provenance=facts))]
+            return [str(write_images(target, stored, _facts(results)))]
     except Cancelled:
         return []
 
@@ -112,7 +120,7 @@ def with_extension(path: str, extension: str) -> Path:
     if target.name.lower().endswith(extension):
         return target
     stem = target.name
-    for plain in (".ome.tif", ".ome.tiff", ".tif", ".tiff"):
+    for plain in (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".ome.zarr", ".zarr"):
         if stem.lower().endswith(plain):
             stem = stem[: -len(plain)]
             break
