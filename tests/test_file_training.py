@@ -371,6 +371,7 @@ def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(
     said = capfd.readouterr()
     assert f"going on: from {checkpoint_of(place)}" in said.err
     assert said.out.split() == [str(place)]
+    assert "training 100 %" in said.err
     assert "KL" in said.err
     assert "validation" in said.err
 

@@ -111,7 +111,7 @@ class ProgressLine:
             if self._next_share > 1:  # the end of the phase is written already
                 return
             self._stream.write(self._text(progress, share) + "\n")
-            self._next_share = 2.0 if share >= 1 else share + _LINE_EVERY
+            self._next_share = 2.0 if share >= 1 else min(1.0, share + _LINE_EVERY)
         self._stream.flush()
 
     def end(self) -> None:
