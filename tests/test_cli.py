@@ -163,6 +163,14 @@ def test_a_report_can_be_a_page(noisy: Path, tmp_path: Path, capsys: pytest.Capt
         ("restore {dir} {out}", 2, "is a folder"),
         ("restore {in} {out} --mask {dir}/none.png", 2, "none.png is not there"),
         ("restore {in} {out} --model {dir}/none.safetensors", 2, "none.safetensors is not there"),
+        ("restore {in} {out} --jobs 2", 2, "--jobs was given for a single file"),
+        ("restore {in} {out} --resume", 2, "belongs to a batch"),
+        ("restore {in} {out} --memory 3", 2, "memory '3' was refused"),
+        ("restore {in} {small} {out}", 2, "are several files, and OUTPUT"),
+        ("restore {dir}/*.tif {out}", 2, "is a pattern, and OUTPUT"),
+        ("restore {in} {dir}/o/ --jobs 0", 2, "0 jobs were asked for"),
+        ("restore {in} {dir}/o/ --report r/x.html", 2, "--report r/x.html names a place"),
+        ("restore {in} {dir}/in/ --overwrite", 2, "would be written over a file that is read"),
         ("restore {in} {in}", 2, "would be written over an input"),
         ("restore {in} {out} --std {out}", 2, "would be written over"),
         ("restore {in} {dir}/out.gif", 2, "does not name a file type"),
@@ -247,6 +255,8 @@ def test_help_and_version_are_quick_and_import_nothing_heavy() -> None:
     heavy = {"torch", "numpy", "napari", "skimage", "tifffile", "pydantic"}
     done = subprocess.run([sys.executable, "-c", code.format(heavy)], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()"
+    code = "import sys, napari_vae_repair.batch.worker, napari_vae_repair.batch; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
     assert run_cli("--version").stdout.startswith("vae-repair 0.")
 
 

@@ -48,6 +48,7 @@ def restore_one(job: Job, on_step: Callable[[Progress], None], on_written: Calla
     from napari_vae_repair.image.files import read_image
     from napari_vae_repair.image.lock import only_writer
 
+    # what is larger than memory is to go another way from here: block by block, with the same outputs and locks
     image = read_image(job.input, job.axes)
     check_formats(job, image, job.settings)
     with ExitStack() as locks:
