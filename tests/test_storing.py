@@ -1,0 +1,156 @@
+"""From file to OME-Zarr block by block: the pixels of one piece, resumable, here and on a cluster."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from skimage.data import camera
+
+from napari_vae_repair import restore
+from napari_vae_repair.errors import Cancelled, ClusterError, ImageFileError
+from napari_vae_repair.image.files import read_image, read_provenance, write_image
+from napari_vae_repair.image.lock import only_writer
+from napari_vae_repair.phases import Progress
+from napari_vae_repair.settings import make_settings
+from napari_vae_repair.storing import Stored, restore_to_store
+
+SETTINGS = make_settings(device="cpu")
+BLOCK_PX = 512
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """An image of two blocks, in 16 bits."""
+    clean = np.tile(camera()[200:280, 60:340], (1, 2)) / 4.0
+    rng = np.random.default_rng(0)
+    pixels = (4 * rng.poisson(clean) + rng.normal(100, 3, clean.shape)).clip(0, 65535).astype(np.uint16)
+    return write_image(tmp_path / "in.ome.tif", pixels, "YX", pixel_size_um={"Y": 0.1, "X": 0.2})
+
+
+def run(source: Path, output: Path, stop_after: int = 10**9, **options: Any) -> tuple[Stored, list[Progress]]:
+    """A whole run, or one that is asked to stop once so many blocks are done."""
+    seen: list[Progress] = []
+    outputs = {"restored": output} | options.pop("beside", {})
+    steps = restore_to_store(
+        source, outputs, options.pop("settings", SETTINGS), block_px=BLOCK_PX,
+        should_stop=lambda: sum(step.phase == "restore" and step.done > 0 for step in seen) >= stop_after, **options,
+    )  # fmt: skip
+    while True:
+        try:
+            seen.append(next(steps))
+        except StopIteration as end:
+            return end.value, seen
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
+
+
+def test_a_store_holds_the_pixels_of_one_piece_and_how_they_came_to_be(image: Path, tmp_path: Path) -> None:
+    source = read_image(image)
+    whole = restore(source, SETTINGS)
+    beside = {"residual": tmp_path / "residual.ome.zarr"}
+    stored, seen = run(image, tmp_path / "out.ome.zarr", beside=beside)
+    assert (stored.blocks, stored.resumed) == (2, 0)
+    assert [step.phase for step in seen] == ["prepare"] * 2 + ["restore"] * 3 + ["write"] * 3
+    restored, residual = read_image(tmp_path / "out.ome.zarr"), read_image(beside["residual"])
+    assert (restored.pixels.dtype, residual.pixels.dtype) == (np.uint16, np.float32)
+    assert restored.pixel_size_um == pytest.approx({"Y": 0.1, "X": 0.2})
+    span = float(np.ptp(source.pixels))
+    assert np.abs(residual.pixels - whole.residual).max() < 1e-3 * span
+    assert np.abs(restored.pixels - whole.restored).max() < 1e-3 * span + 0.5
+    provenance = read_provenance(tmp_path / "out.ome.zarr")
+    assert provenance is not None
+    assert provenance["noise"][0]["gain"] == pytest.approx(whole.noise[0].gain)
+    assert len(provenance["weights_sha256"]) == 64
+    assert provenance["settings"]["seed"] == 0
+
+
+def test_what_was_stopped_is_gone_on_with_to_the_same_bytes(image: Path, tmp_path: Path) -> None:
+    run(image, tmp_path / "undisturbed.ome.zarr")
+    output = tmp_path / "out.ome.zarr"
+    with pytest.raises(Cancelled):
+        run(image, output, stop_after=1)
+    assert not output.exists()
+    stored, _ = run(image, output)
+    assert stored.resumed == 1
+    ours, theirs = contents(output), contents(tmp_path / "undisturbed.ome.zarr")
+    name = b'"name": "out"'
+    assert {key: value.replace(name, b'"name": "undisturbed"') for key, value in ours.items()} == theirs
+    assert list(tmp_path.glob(".out*")) == []
+
+
+def test_another_seed_or_image_begins_anew(image: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.ome.zarr"
+    for settings in (SETTINGS, make_settings(device="cpu", seed=1)):
+        with pytest.raises(Cancelled):
+            run(image, output, stop_after=1, settings=settings)
+    assert run(image, output, settings=SETTINGS)[0].resumed == 0
+    with pytest.raises(Cancelled):
+        run(image, output, stop_after=1)
+    pixels = read_image(image).pixels.copy()
+    pixels[3, 3] += 1
+    write_image(image, pixels, "YX")
+    assert run(image, output)[0].resumed == 0
+
+
+def test_two_runs_cannot_write_to_one_store(image: Path, tmp_path: Path) -> None:
+    with only_writer(tmp_path / "out.ome.zarr"), pytest.raises(ImageFileError, match="another run"):
+        run(image, tmp_path / "out.ome.zarr")
+
+
+# ---- on a cluster ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two processes of one thread each."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as local:
+        yield local
+
+
+def test_workers_give_the_same_store_even_when_one_is_killed(cluster: Any, image: Path, tmp_path: Path) -> None:
+    from distributed import Client
+
+    here, there = tmp_path / "out" / "x.ome.zarr", tmp_path / "there" / "x.ome.zarr"
+    for path in (here, there):
+        path.parent.mkdir()
+    run(image, here)
+    steps = restore_to_store(
+        image, {"restored": there}, SETTINGS, scheduler=cluster.scheduler_address, block_px=BLOCK_PX
+    )
+    while next(steps).phase != "restore":
+        pass
+    with Client(cluster.scheduler_address, set_as_default=False) as client:
+        victim = next(iter(client.run(os.getpid).values()))
+        os.kill(victim, signal.SIGKILL)
+        while True:
+            try:
+                next(steps)
+            except StopIteration:
+                break
+        assert victim not in client.run(os.getpid).values()
+    theirs, ours = read_image(there).pixels, read_image(here).pixels
+    assert np.abs(theirs.astype(float) - ours).max() <= 1
+
+
+def test_a_wrong_address_and_a_cluster_without_workers_are_told(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import LocalCluster
+
+    monkeypatch.setattr("napari_vae_repair.cluster.CONNECT_S", 1)
+    monkeypatch.setattr("napari_vae_repair.cluster.WORKERS_S", 1)
+    for address in ("tcp://127.0.0.1:9", "nonsense"):
+        with pytest.raises(ClusterError, match=r"No scheduler answers at .*dask scheduler"):
+            run(image, tmp_path / "out.ome.zarr", scheduler=address)
+    with LocalCluster(n_workers=0, dashboard_address=":0") as empty, pytest.raises(ClusterError, match="no workers"):
+        run(image, tmp_path / "out.ome.zarr", scheduler=empty.scheduler_address)
