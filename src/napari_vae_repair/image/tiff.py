@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from napari_vae_repair.errors import ImageFileError, VaeRepairError
 from napari_vae_repair.image.limits import check_ome, check_ratio, check_size, check_xml
-from napari_vae_repair.image.orientation import ORIENTATION_TAG, turned
+from napari_vae_repair.image.orientation import orientation_of, turned
 from napari_vae_repair.image.record import Image, Known
 from napari_vae_repair.image.tiff_directories import is_complete
 
@@ -94,14 +94,6 @@ def read_tiff(path: Path, axes: str | None = None) -> Image:
             whole = series.asarray().reshape(series.get_shape(squeeze=False))
             pixels, letters = tidy_axes(whole, series.get_axes(squeeze=False), axes)
         return described(path, pixels, letters, what_is_known(tif))
-
-
-def orientation_of(tif: tifffile.TiffFile) -> int:
-    """How a photo is to be turned, from 1 to 8; 1 for everything else, which microscopy's programs never turn."""
-    series = tif.series[0]
-    tag = tif.pages.first.tags.get(ORIENTATION_TAG)
-    is_photo = len(series) == 1 and series.axes in ("YX", "YXS") and not (tif.is_ome or tif.is_imagej)
-    return int(tag.value) if is_photo and tag is not None and int(tag.value) in range(1, 9) else 1
 
 
 @contextmanager

@@ -9,12 +9,12 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from napari_vae_repair.image.orientation import orientation_of
 from napari_vae_repair.image.tiff import (
     DECODING_ERRORS,
     check_series,
     decoding,
     opened_tiff,
-    orientation_of,
     what_is_known,
 )
 
