@@ -16,7 +16,7 @@ from napari_vae_repair.image.preprocess import FittedChain
 from napari_vae_repair.image.record import Image
 from napari_vae_repair.preparation import characterise
 from napari_vae_repair.settings import DEFAULT_SAMPLES, SCRATCH, STARTER, GivenNoise, Settings, Step, format_chain
-from napari_vae_repair.vae.adapt import Seen, adapt, obstacle
+from napari_vae_repair.vae.adapt import BATCH_SIZE, Seen, adapt, obstacle
 from napari_vae_repair.vae.checkpoint import load_model
 from napari_vae_repair.vae.device import Device, backing_off
 from napari_vae_repair.vae.memory import LEAST_TILE_PX, tile_that_fits
@@ -27,6 +27,8 @@ from napari_vae_repair.vae.train import Prepared, steps_of, train
 
 if TYPE_CHECKING:
     from napari_vae_repair.restoration import Restoration
+
+BATCHES, TILES = "batches of {}", "tiles of {} px"
 
 Damaged = NDArray[np.bool_]
 ShouldStop = Callable[[], bool]
@@ -172,7 +174,7 @@ def fit(
         settings.training.batch_size,
         device,
         least=1,
-        unit="batches of {}",
+        unit=BATCHES,
         allow_cpu=settings.allow_cpu,
         notes=[] if notes is None else notes,
     )
@@ -206,22 +208,39 @@ def refine(
     device: Device,
     should_stop: ShouldStop,
     should_finish: ShouldStop,
+    notes: list[str] | None = None,
 ) -> Generator[Progress, None, tuple[Model, str]]:
-    """Adapt the model to the image, and say in a line what came of it; see `adapt` for the errors."""
+    """Adapt the model to the image, and say in a line what came of it; see `adapt` for the errors.
+
+    Where the device's memory is exhausted the batches are halved, and that is added to `notes`.
+    """
     planes, lost, views = as_seen(shown, damaged, model)
     seen = Seen(*_padded(planes, lost, model.network.stride), views)
     if reason := obstacle(seen):
         return model, f"not adapted: {reason}"
-    steps = adapt(
-        model,
-        seen,
-        steps=settings.adapt_steps,
-        stop_at=settings.adapt_stop,
-        seconds=settings.adapt_seconds,
-        seed=settings.seed,
-        device=device,
-        should_finish=should_finish,
-        should_stop=should_stop,
+
+    def adapted_with(batch_size: int, on: Device) -> Generator[tuple[int, int, Losses], None, Model]:
+        return adapt(
+            model,
+            seen,
+            steps=settings.adapt_steps,
+            stop_at=settings.adapt_stop,
+            seconds=settings.adapt_seconds,
+            seed=settings.seed,
+            device=on,
+            should_finish=should_finish,
+            should_stop=should_stop,
+            batch_size=batch_size,
+        )
+
+    steps = backing_off(
+        adapted_with,
+        BATCH_SIZE,
+        device,
+        least=1,
+        unit=BATCHES,
+        allow_cpu=settings.allow_cpu,
+        notes=[] if notes is None else notes,
     )
     while True:
         try:
@@ -282,7 +301,7 @@ def ask(
         largest_on(device),
         device,
         least=LEAST_TILE_PX,
-        unit="tiles of {} px",
+        unit=TILES,
         allow_cpu=settings.allow_cpu,
         notes=noted,
     )

@@ -16,10 +16,12 @@ from torch import Tensor
 from napari_vae_repair.conditioning import Conditioned
 from napari_vae_repair.errors import DeviceMemoryError
 from napari_vae_repair.noise.record import NoiseModel
-from napari_vae_repair.phases import ask, fit
+from napari_vae_repair.phases import ask, fit, refine
 from napari_vae_repair.settings import Network, Settings, make_settings
+from napari_vae_repair.vae import adapt as adapting
 from napari_vae_repair.vae import memory
 from napari_vae_repair.vae.device import Device, backing_off
+from napari_vae_repair.vae.feeding import Fed
 from napari_vae_repair.vae.memory import (
     TILES_PX,
     budget_bytes,
@@ -30,8 +32,8 @@ from napari_vae_repair.vae.memory import (
     whole_image_bytes,
 )
 from napari_vae_repair.vae.model import HierarchicalVAE
-from napari_vae_repair.vae.predict import Posterior
-from napari_vae_repair.vae.record import Model
+from napari_vae_repair.vae.predict import Posterior, View
+from napari_vae_repair.vae.record import Model, ValueRange
 from napari_vae_repair.vae.train import Prepared
 
 CPU, ABSENT = Device("cpu", "CPU", None), Device("cuda:0", "a GPU", None)
@@ -258,6 +260,44 @@ def test_a_real_failure_to_allocate_halves_the_tile_and_the_result_is_right() ->
     assert done.stdout.splitlines()[0] == (
         "the memory of CPU was exhausted by tiles of 640 px: went on with tiles of 320 px"
     )
+
+
+def test_batches_are_halved_when_adapting_exhausts_the_memory(
+    noisy: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = HierarchicalVAE(1, Network(widths=(6,), latents=(2,), told=True)).eval()
+    model = Model(network, Settings(), None, (), (), {})
+    encode = HierarchicalVAE.encode
+
+    def scarce(self: HierarchicalVAE, x: Tensor, damaged: Tensor, told: Tensor | None = None) -> list[Tensor]:
+        if len(x) > 4 and torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(self, x, damaged, told)
+
+    monkeypatch.setattr(HierarchicalVAE, "encode", scarce)
+    view = View(ValueRange(0.0, 1000.0), (0.2, 0.0, 0.0))
+    shown = Conditioned([], noisy[None, None], (), [], [view], [])
+    notes: list[str] = []
+    steps = refine(model, shown, noisy[None] < -1e9, Settings(adapt_steps=3), CPU, lambda: False, lambda: False, notes)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            adapted, note = end.value
+            break
+    assert notes == ["the memory of CPU was exhausted by batches of 8: went on with batches of 4"]
+    assert adapted.training["adapted"]["batch_size"] == 4
+    assert "adapted in 3 steps" in note
+
+
+def test_networks_are_compared_alike_in_parts() -> None:
+    network = HierarchicalVAE(1, Network(widths=(6,), latents=(2,), told=True)).eval()
+    images = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 5, 1, 16, 16)).astype(np.float32))
+    told = torch.tensor([[0.2, 0.0, 0.0]] * 5)
+    batch = Fed(images[0], images[1], (images[2] > 1).float(), (images[3] > 1).float(), torch.zeros(5), told)
+    with torch.no_grad():
+        in_parts, at_once = (adapting._risks(network, batch, images[2], size) for size in (2, 96))
+    torch.testing.assert_close(in_parts, at_once)
 
 
 def test_batches_are_halved_when_training_exhausts_the_memory(tiny: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

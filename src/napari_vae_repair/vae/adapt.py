@@ -79,6 +79,7 @@ def adapt(
     should_finish: Callable[[], bool] = lambda: False,
     should_stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.perf_counter,
+    batch_size: int = BATCH_SIZE,
 ) -> Generator[tuple[int, int, Losses], None, Model]:
     """Train the model on by the ELBO of the image; the better of the two is returned.
 
@@ -104,6 +105,8 @@ def adapt(
         Polled while the two are compared; True ends that with `Cancelled`.
     clock : callable
         Seconds, growing.
+    batch_size : int
+        Patches of a step, fewer only where memory is short; in twelve times as many the two are compared.
 
     Yields
     ------
@@ -133,7 +136,15 @@ def adapt(
     """
     with memory_released(device):
         return (
-            yield from _adapt(model, seen, steps, stop_at, seconds, seed, device, should_finish, should_stop, clock)
+            yield from _adapt(
+                model,
+                seen,
+                Budget(steps, seconds, stop_at, should_finish, clock),
+                seed,
+                device,
+                should_stop,
+                batch_size,
+            )
         )
     raise AssertionError("memory_released raises where it swallows")
 
@@ -141,14 +152,11 @@ def adapt(
 def _adapt(
     model: Model,
     seen: Seen,
-    steps: int | None,
-    stop_at: int | None,
-    seconds: float,
+    budget: Budget,
     seed: int,
     device: Device,
-    should_finish: Callable[[], bool],
     should_stop: Callable[[], bool],
-    clock: Callable[[], float],
+    batch_size: int,
 ) -> Generator[tuple[int, int, Losses], None, Model]:
     source = PatchSource(
         seen.planes,
@@ -159,8 +167,7 @@ def _adapt(
         held_out=HELD_OUT,
         seed=seed,
     )
-    budget = Budget(steps, seconds, stop_at, should_finish, clock)
-    return (yield from _adapt_to(model, source, seen.views, budget, seed, device, Forgetful(), should_stop))
+    return (yield from _adapt_to(model, source, seen.views, budget, seed, device, Forgetful(), should_stop, batch_size))
 
 
 def adapt_to(
@@ -210,6 +217,7 @@ def _adapt_to(
     device: Device,
     keeper: Keeper,
     should_stop: Callable[[], bool],
+    batch_size: int = BATCH_SIZE,
 ) -> Generator[tuple[int, int, Losses], None, Model]:
     before = on_device(model.network, device)
     network = copy.deepcopy(before).requires_grad_(True)
@@ -224,7 +232,7 @@ def _adapt_to(
         for group in optimiser.param_groups:
             # the first steps are alike however many follow, so that a count taken from seconds can be given back
             group["lr"] = LEARNING_RATE * (1 if done < TIMED_STEPS else 1 - done / in_all)
-        batch = Fed.of(source.training(BATCH_SIZE), views, device)
+        batch = Fed.of(source.training(batch_size), views, device)
         losses = _step(network, optimiser, batch, generator, device)
         done += 1
         if done == 1:
@@ -236,10 +244,13 @@ def _adapt_to(
             keeper.offer(lambda: course.state(**now))  # noqa: B023 - see `Keeper`
         yield done, in_all, losses
     held_out = Fed.of(source.validation(CHECK_PATCHES), views, device)
-    accepted, gained = _compare(before, network, held_out, seed, device, should_stop)
+    at_once = CHECK_PATCHES * batch_size // BATCH_SIZE
+    accepted, gained = _compare(before, network, held_out, seed, device, should_stop, at_once)
     chosen = (network if accepted else before).requires_grad_(False).eval().to("cpu")
     stopped_at = done if done < in_all else None
     record: dict[str, Any] = {"steps": in_all, "stopped_at": stopped_at, "accepted": accepted, "gained_db": gained}
+    if batch_size != BATCH_SIZE:
+        record["batch_size"] = batch_size
     if "adapted" in model.training:  # a warm start
         record["before"] = model.training["adapted"]
     return replace(model, network=chosen, training=model.training | {"adapted": record})
@@ -281,11 +292,12 @@ def _compare(
     seed: int,
     device: Device,
     should_stop: Callable[[], bool] = lambda: False,
+    at_once: int = CHECK_PATCHES,
 ) -> tuple[bool, float]:
     """Whether the second is surely better on the held-out pixels, and by how many decibels it seems to be."""
     probe = _correlated_noise(batch, torch.Generator(device.torch).manual_seed(seed))
     with stopping_between_layers(before, should_stop), stopping_between_layers(after, should_stop):
-        risks = [_risk(network, batch, probe) for network in (before, after)]
+        risks = [_risks(network, batch, probe, at_once) for network in (before, after)]
     difference = (risks[1] - risks[0])[batch.counted.sum(dim=(1, 2, 3)) > 0]
     error = float(difference.std() / math.sqrt(len(difference))) if len(difference) > 1 else math.inf
     least = SMALLEST_RISK * float(batch.told[:, 0].square().mean())
@@ -293,6 +305,11 @@ def _compare(
     gained = 10 * math.log10(mean_before / mean_after)
     needed = float(student.ppf(CERTAIN, max(len(difference) - 1, 1)))
     return float(difference.mean()) < -needed * error and gained > LEAST_GAIN, gained
+
+
+def _risks(network: HierarchicalVAE, batch: Fed, probe: Tensor, at_once: int) -> Tensor:
+    parts = (slice(start, start + at_once) for start in range(0, len(probe), at_once))
+    return torch.cat([_risk(network, batch.part(part), probe[part]) for part in parts])
 
 
 def _risk(network: HierarchicalVAE, batch: Fed, probe: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -49,6 +49,10 @@ class Fed:
         layout = torch.channels_last
         on_device = [torch.from_numpy(image).to(device.torch, memory_format=layout) for image in images]
         return cls(*on_device, *(torch.from_numpy(each).to(device.torch) for each in (batch.channel, told)))
+
+    def part(self, which: slice) -> Fed:
+        """Some of the patches."""
+        return Fed(*(getattr(self, each.name)[which] for each in fields(self)))
 
 
 def drawn_from(generator: torch.Generator) -> Noise:
