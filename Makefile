@@ -3,6 +3,7 @@
 # make lint                ruff, mypy, import-linter
 # make tour                drive the widget through all it does, and write the documentation's pictures
 # make bench               compare with classical denoisers and inpainters (hours; goes on where it was stopped)
+# make stress              soak, kills and fuzz: ten minutes at most
 # make clean               remove what the above made
 #
 # Each sets up what it needs first, in .venv. PYTHON=python3.12 chooses the interpreter.
@@ -22,7 +23,7 @@ DEMO_FLAGS := --screenshot
 endif
 endif
 
-.PHONY: demo test lint tour bench clean system
+.PHONY: demo test lint tour bench stress clean system
 .DEFAULT_GOAL := test
 
 demo: .venv/installed system
@@ -48,6 +49,9 @@ bench: .venv/installed-bench
 	$(BIN)/python -m benchmarks.crops
 	$(BIN)/python -m benchmarks.scratch
 
+stress: .venv/installed
+	$(BIN)/python -m stress
+
 system:
 	@bash scripts/system-libraries.sh
 
@@ -62,4 +66,4 @@ system:
 clean:
 	rm -rf .venv build dist demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	rm -f src/napari_vae_repair/napari.yaml
-	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests benchmarks stress -name __pycache__ -type d -prune -exec rm -rf {} +
