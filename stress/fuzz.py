@@ -23,6 +23,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stress.peak import forget_peak, peak_bytes
+
 TIMEOUT_S, START_TIMEOUT_S = 10.0, 120.0
 MORE_ADDRESSES = 2 * 2**30  # bytes that a reader may map beyond what its libraries take
 MORE_MEMORY = 512 * 2**20  # bytes that it may use beyond that
@@ -45,11 +47,12 @@ def make_case(folder: Path, number: int, seeds: list[Path]) -> Path:
     return target
 
 
-def judge(path: Path, memory_before: int = 0, reader: str = READER) -> tuple[str, str]:
+def judge(path: Path, reader: str = READER) -> tuple[str, str]:
     """What came of reading a file: "read", "refused" or what is wrong, with the details."""
     import importlib
     import traceback
 
+    before = forget_peak()
     try:
         outcomes = importlib.import_module(reader).read_every_way(path)
     except Exception:  # whatever it is, it is the finding
@@ -60,17 +63,11 @@ def judge(path: Path, memory_before: int = 0, reader: str = READER) -> tuple[str
             return "memory", f"{name} asked for more than there is: {error}"
         if error is not None and len(str(error)) > 5000:
             return "uncaught", f"{name} tells {len(str(error))} characters"
-    if memory_before and peak_bytes() - memory_before > MORE_MEMORY:
-        return "memory", f"{(peak_bytes() - memory_before) / 2**20:.0f} MiB more than before"
+    more = peak_bytes() - before
+    if more > MORE_MEMORY and sys.platform == "linux":
+        return "memory", f"{more / 2**20:.0f} MiB more than before"
     main = "load_model" if path.suffix == ".safetensors" else "read_image"
     return ("read" if outcomes[main] is None else "refused"), str(outcomes[main] or "")
-
-
-def peak_bytes() -> int:
-    """The largest resident memory of this process so far."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def work(folder: Path, numbers: range, reader: str) -> None:
@@ -83,7 +80,7 @@ def work(folder: Path, numbers: range, reader: str) -> None:
     logging.disable(logging.CRITICAL)
     seeds = sorted((folder / "seeds").iterdir())
     for seed in seeds:  # every library is loaded before the limit is set
-        judge(seed, reader=reader)
+        judge(seed, reader)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MORE_ADDRESSES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -93,8 +90,8 @@ def work(folder: Path, numbers: range, reader: str) -> None:
     for number in numbers:
         path = make_case(inner, number, seeds)
         print(json.dumps({"begin": number, "name": path.name}), flush=True)
-        before, started = peak_bytes(), time.perf_counter()
-        outcome, details = judge(path, before, reader)
+        started = time.perf_counter()
+        outcome, details = judge(path, reader)
         seconds = time.perf_counter() - started
         print(json.dumps({"end": number, "outcome": outcome, "details": details, "seconds": seconds}), flush=True)
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
