@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from skimage.data import camera
 
 from napari_vae_repair import restore
+from napari_vae_repair.cli import main
 from napari_vae_repair.errors import Cancelled, ClusterError, ImageFileError
 from napari_vae_repair.image.files import read_image, read_provenance, write_image
 from napari_vae_repair.image.lock import only_writer
@@ -57,7 +59,7 @@ def test_a_store_holds_the_pixels_of_one_piece_and_how_they_came_to_be(image: Pa
     whole = restore(source, SETTINGS)
     beside = {"residual": tmp_path / "residual.ome.zarr"}
     stored, seen = run(image, tmp_path / "out.ome.zarr", beside=beside)
-    assert (stored.blocks, stored.resumed) == (2, 0)
+    assert (stored.report.blocks, stored.report.resumed) == (2, 0)
     assert [step.phase for step in seen] == ["prepare"] * 2 + ["restore"] * 3 + ["write"] * 3
     restored, residual = read_image(tmp_path / "out.ome.zarr"), read_image(beside["residual"])
     assert (restored.pixels.dtype, residual.pixels.dtype) == (np.uint16, np.float32)
@@ -67,7 +69,7 @@ def test_a_store_holds_the_pixels_of_one_piece_and_how_they_came_to_be(image: Pa
     assert np.abs(restored.pixels - whole.restored).max() < 1e-3 * span + 0.5
     provenance = read_provenance(tmp_path / "out.ome.zarr")
     assert provenance is not None
-    assert provenance["noise"][0]["gain"] == pytest.approx(whole.noise[0].gain)
+    assert provenance["report"]["noise"][0]["gain"] == pytest.approx(whole.noise[0].gain)
     assert len(provenance["weights_sha256"]) == 64
     assert provenance["settings"]["seed"] == 0
 
@@ -79,7 +81,7 @@ def test_what_was_stopped_is_gone_on_with_to_the_same_bytes(image: Path, tmp_pat
         run(image, output, stop_after=1)
     assert not output.exists()
     stored, _ = run(image, output)
-    assert stored.resumed == 1
+    assert stored.report.resumed == 1
     ours, theirs = contents(output), contents(tmp_path / "undisturbed.ome.zarr")
     name = b'"name": "out"'
     assert {key: value.replace(name, b'"name": "undisturbed"') for key, value in ours.items()} == theirs
@@ -91,18 +93,46 @@ def test_another_seed_or_image_begins_anew(image: Path, tmp_path: Path) -> None:
     for settings in (SETTINGS, make_settings(device="cpu", seed=1)):
         with pytest.raises(Cancelled):
             run(image, output, stop_after=1, settings=settings)
-    assert run(image, output, settings=SETTINGS)[0].resumed == 0
+    assert run(image, output, settings=SETTINGS)[0].report.resumed == 0
     with pytest.raises(Cancelled):
         run(image, output, stop_after=1)
     pixels = read_image(image).pixels.copy()
     pixels[3, 3] += 1
     write_image(image, pixels, "YX")
-    assert run(image, output)[0].resumed == 0
+    assert run(image, output)[0].report.resumed == 0
 
 
 def test_two_runs_cannot_write_to_one_store(image: Path, tmp_path: Path) -> None:
     with only_writer(tmp_path / "out.ome.zarr"), pytest.raises(ImageFileError, match="another run"):
         run(image, tmp_path / "out.ome.zarr")
+
+
+def test_the_command_writes_large_images_block_by_block(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("napari_vae_repair.batch.one.IN_ONE_PIECE_PX", 1000)
+    arguments = ["restore", str(image), str(tmp_path / "out.ome.zarr"), "--resume", "--device", "cpu"]
+    assert main([*arguments, "--residual", str(tmp_path / "residual.ome.zarr")]) == 0
+    told = capsys.readouterr()
+    assert told.out.split() == [str(tmp_path / "out.ome.zarr"), str(tmp_path / "residual.ome.zarr")]
+    assert "1 blocks, in" in told.err
+    assert read_image(tmp_path / "residual.ome.zarr").pixels.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["in.ome.tif", "out.tif"], r"together with out\.tif"),
+        (["in.ome.tif", "out.ome.zarr", "--report", "r.json"], r"together with r\.json"),
+        (["in.ome.tif", "out/"], "given for a batch"),
+    ],
+)
+def test_a_cluster_writes_stores_alone(
+    image: Path, arguments: list[str], match: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(image.parent)
+    assert main(["restore", *arguments, "--scheduler", "tcp://127.0.0.1:9"]) == 2
+    assert re.search(match, capsys.readouterr().err)
 
 
 # ---- on a cluster ---------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ class Report:
     def text(self) -> str:
         """A summary of a few lines."""
         units = "in the image's units" if self.noise_in_source_units else "in prepared units"
-        lines = [line for noise in self.noise for line in _described(noise, units)]
+        lines = [line for noise in self.noise for line in described(noise, units)]
         if "held_out" in self.reconstruction:
             held, seen = self.reconstruction["held_out"], self.reconstruction["training"]
             lines.append(
@@ -117,7 +117,7 @@ class Report:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
-def _described(noise: NoiseModel, units: str) -> list[str]:
+def described(noise: NoiseModel, units: str) -> list[str]:
     """Its numbers, and how far each can be trusted."""
     lines = [
         f"noise {noise.source}: gain {noise.gain:.4g}, "

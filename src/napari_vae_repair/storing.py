@@ -24,6 +24,7 @@ from napari_vae_repair.image.zarr_store import StoreWriter, create_store
 from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.phases import Progress, ShouldStop, stop_if
 from napari_vae_repair.planning import plan_steps
+from napari_vae_repair.report import described
 from napari_vae_repair.scaleout import BLOCK_PX
 from napari_vae_repair.settings import Settings
 from napari_vae_repair.vae.device import Device, choose_device
@@ -76,6 +77,51 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredReport:
+    """What was found on the way; what only a look at all pixels could tell is None.
+
+    Attributes
+    ----------
+    noise : tuple of NoiseModel
+        One for each channel of ``C``; in the image's units where `noise_in_source_units`.
+    noise_in_source_units, in_source_units : bool
+        Whether the noise, and whether the result, is in the image's own units.
+    blocks, resumed : int
+        In all, and how many of them an earlier run had done.
+    seconds : float
+        Of this run.
+    device : str
+        Where it was computed, or the address of the scheduler.
+    notes : tuple of str
+        What the user should know.
+    residual_std, residual_over_noise, residual_correlation, against_reference : None
+        As in `Report`; not measured.
+    """
+
+    noise: tuple[NoiseModel, ...]
+    noise_in_source_units: bool
+    in_source_units: bool
+    blocks: int
+    resumed: int
+    seconds: float
+    device: str
+    notes: tuple[str, ...]
+    residual_std: None = None
+    residual_over_noise: None = None
+    residual_correlation: None = None
+    against_reference: None = None
+
+    def text(self) -> str:
+        """A summary of a few lines."""
+        units = "in the image's units" if self.noise_in_source_units else "in prepared units"
+        lines = [line for noise in self.noise for line in described(noise, units)]
+        lines.append("result in the image's own units" if self.in_source_units else "result in prepared units")
+        done = f"{self.blocks} blocks" + (f", {self.resumed} of them done before" if self.resumed else "")
+        lines.append(f"{done}, in {self.seconds:.1f} s on {self.device}")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     """What came of `restore_to_store`.
 
@@ -83,23 +129,11 @@ class Stored:
     ----------
     paths : tuple of Path
         The stores.
-    noise : tuple of NoiseModel
-        One for each channel of ``C``; in the image's units where `noise_in_source_units`.
-    noise_in_source_units : bool
-    blocks, resumed : int
-        In all, and how many of them an earlier run had done.
-    seconds : float
-    notes : tuple of str
-        What the user should know.
+    report : StoredReport
     """
 
     paths: tuple[Path, ...]
-    noise: tuple[NoiseModel, ...]
-    noise_in_source_units: bool
-    blocks: int
-    resumed: int
-    seconds: float
-    notes: tuple[str, ...]
+    report: StoredReport
 
 
 def restore_to_store(
@@ -183,8 +217,17 @@ def restore_to_store(
         for count, writer in enumerate(writers.values(), 1):
             paths.append(writer.finish(facts, should_stop))
             yield Progress("write", count, len(writers))
-    seconds = time.monotonic() - began
-    return Stored(tuple(paths), plan.noise, plan.led_back, in_all, len(done), seconds, plan.notes)
+    report = StoredReport(
+        noise=plan.noise,
+        noise_in_source_units=plan.led_back,
+        in_source_units=plan.in_source_units,
+        blocks=in_all,
+        resumed=len(done),
+        seconds=time.monotonic() - began,
+        device=scheduler or device.label,
+        notes=plan.notes,
+    )
+    return Stored(tuple(paths), report)
 
 
 def _restored_here(
@@ -227,10 +270,13 @@ def _provenance(plan: Plan, image: OpenedImage) -> dict[str, Any]:
         "version": __version__,
         "settings": plan.settings.model_dump(mode="json", exclude=_NOT_THE_RESULT),
         "weights_sha256": weights.hexdigest(),
-        "noise": [noise.to_dict() for noise in plan.noise],
-        "noise_in_source_units": plan.led_back,
-        "in_source_units": plan.in_source_units,
-        "notes": list(plan.notes),
+        "report": {
+            "noise": [noise.to_dict() for noise in plan.noise],
+            "noise_in_source_units": plan.led_back,
+            "in_source_units": plan.in_source_units,
+            "samples": plan.samples,
+            "notes": list(plan.notes),
+        },
     }
 
 

@@ -23,6 +23,7 @@ PHASES = {
     "first": "restoring",
     "adapt": "adapting",
     "restore": "restoring",
+    "write": "finishing the store",
     "report": "measuring",
 }
 _LINE_EVERY = 0.1  # share of a phase after which a log gets another line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,13 +20,22 @@ if TYPE_CHECKING:
     from napari_vae_repair.image.record import Image
     from napari_vae_repair.pipeline import Progress
     from napari_vae_repair.restoration import Restoration
+    from napari_vae_repair.storing import Stored
 
 STARTER_FILE = "weights/starter.safetensors"  # `vae.starter` knows it too, but loads PyTorch: skipping needs none
+IN_ONE_PIECE_PX = 2**24  # up to here an image, and all that is made of it, is held in memory
 _OF_THE_RUN = ("seconds", "device")  # another run of the same on the same machine has others
 
 
-def restore_one(job: Job, on_step: Callable[[Progress], None], on_written: Callable[[str], None]) -> Restoration:
+def restore_one(
+    job: Job,
+    on_step: Callable[[Progress], None],
+    on_written: Callable[[str], None],
+    scheduler: str | None = None,
+) -> Restoration | Stored:
     """Restore one file and write what the job asks for; all outputs are locked meanwhile.
+
+    Stores are written block by block where the image has more than `IN_ONE_PIECE_PX` pixels, or on a cluster.
 
     Parameters
     ----------
@@ -34,10 +44,12 @@ def restore_one(job: Job, on_step: Callable[[Progress], None], on_written: Calla
         Called with each step of the restoration.
     on_written : callable
         Called with the path of each file as soon as it is complete.
+    scheduler : str or None
+        Address of a dask scheduler that works for this process.
 
     Returns
     -------
-    Restoration
+    Restoration or Stored
 
     Raises
     ------
@@ -48,7 +60,8 @@ def restore_one(job: Job, on_step: Callable[[Progress], None], on_written: Calla
     from napari_vae_repair.image.files import read_image
     from napari_vae_repair.image.lock import only_writer
 
-    # what is larger than memory is to go another way from here: block by block, with the same outputs and locks
+    if scheduler is not None or _is_large(job):
+        return _restore_by_blocks(job, on_step, on_written, scheduler)
     image = read_image(job.input, job.axes)
     check_formats(job, image, job.settings)
     with ExitStack() as locks:
@@ -64,6 +77,42 @@ def restore_one(job: Job, on_step: Callable[[Progress], None], on_written: Calla
             write_report(restoration, Path(job.report), image.name)
             on_written(job.report)
     return restoration
+
+
+def _is_large(job: Job) -> bool:
+    """Whether the job is one for `storing`: a large image into stores alone."""
+    if not all(path.lower().endswith(".zarr") for path in job.written) or job.reference is not None:
+        return False
+    from napari_vae_repair.image.opened import open_image
+
+    with open_image(job.input, job.axes) as image:
+        return bool(math.prod(image.array.shape) > IN_ONE_PIECE_PX)
+
+
+def _restore_by_blocks(
+    job: Job, on_step: Callable[[Progress], None], on_written: Callable[[str], None], scheduler: str | None
+) -> Stored:
+    from napari_vae_repair.storing import restore_to_store
+
+    named = {"restored": job.output, "residual": job.residual, "std": job.std}
+    steps = restore_to_store(
+        Path(job.input),
+        {name: Path(path) for name, path in named.items() if path is not None},
+        job.settings,
+        axes=job.axes,
+        mask=None if job.mask is None else Path(job.mask),
+        dtype=job.dtype,
+        scheduler=scheduler,
+    )
+    while True:
+        try:
+            on_step(next(steps))
+        except StopIteration as end:
+            stored: Stored = end.value
+            break
+    for path in stored.paths:
+        on_written(str(path))
+    return stored
 
 
 def run(

@@ -14,6 +14,7 @@ from napari_vae_repair.batch.job import Row
 
 if TYPE_CHECKING:
     from napari_vae_repair.report import Report
+    from napari_vae_repair.storing import StoredReport
 
 _WORST_FIRST = ("bad", "doubtful", "good")
 CSV_NAME, JSON_NAME = "results.csv", "results.json"
@@ -24,7 +25,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def measured(row: dict[str, Any], report: Report) -> dict[str, Any]:
+def measured(row: dict[str, Any], report: Report | StoredReport) -> dict[str, Any]:
     """A row's fields with what a restoration measured."""
     return row | {
         "device": report.device,
@@ -32,7 +33,7 @@ def measured(row: dict[str, Any], report: Report) -> dict[str, Any]:
         "in_source_units": report.noise_in_source_units,
         "residual_std": report.residual_std,
         "residual_over_noise": report.residual_over_noise,
-        "residual_correlation": tuple(report.residual_correlation),
+        "residual_correlation": None if report.residual_correlation is None else tuple(report.residual_correlation),
         "against_reference": report.against_reference,
         "notes": (*row.get("notes", ()), *report.notes),
     }

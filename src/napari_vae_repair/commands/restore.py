@@ -12,6 +12,7 @@ from napari_vae_repair.preflight import FORMATS, UsageError, check_distinct, che
 from napari_vae_repair.terminal import ProgressLine, Terminated, tell
 
 if TYPE_CHECKING:
+    from napari_vae_repair.batch.job import Job
     from napari_vae_repair.settings import Settings
 
 DESCRIPTION = """\
@@ -24,7 +25,10 @@ It is a batch if INPUT is several files, a folder or a pattern (between quotes),
 slash. A batch keeps the tree below the pattern's fixed part and the types of the files (JPEG and BMP become PNG,
 vendors' formats OME-TIFF), leaves out hidden files and results of vae-repair, goes on when a file fails, and writes
 OUTPUT/results.csv and results.json. In a batch --residual, --std, --report and --save-model are what each name gets
-added, as in --residual .residual.tif; --mask and --reference are one file for all, or a folder that mirrors INPUT."""
+added, as in --residual .residual.tif; --mask and --reference are one file for all, or a folder that mirrors INPUT.
+
+From 16 megapixels on, an OME-Zarr OUTPUT (.ome.zarr) is written block by block in little memory; the same command goes
+on with a run that was stopped."""
 EXIT_CODES = "exit code: 0 all is done, 1 a file failed, 2 bad usage, 130 stopped by Ctrl-C, 143 by SIGTERM"
 _WORDS_OF_A_BATCH = ("resume", "suffix", "format")
 
@@ -58,6 +62,7 @@ def add_restore(parser: argparse.ArgumentParser) -> None:
     add("--reference", metavar="P", help="the true image, to measure against")
     add("--report", metavar="P", help="write how far it can be trusted: a page (.html) or numbers (.json)")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting, as in training.batch_size=4")
+    add("--scheduler", metavar="ADDRESS", help="dask scheduler whose workers restore, as in tcp://host:8786; for .zarr")
     _add_batch(parser.add_argument_group("batches"))
 
 
@@ -74,6 +79,12 @@ def restore(args: argparse.Namespace) -> None:
     """Restore one file, or many."""
     settings = settings_from(args)
     if _is_batch(args):
+        if args.scheduler is not None:
+            raise UsageError(
+                f"--scheduler {args.scheduler} was given for a batch.",
+                "A cluster restores one image into a store, block by block.",
+                "Restore the files one by one, or leave it out and use --jobs.",
+            )
         _restore_many(args, settings)
     else:
         _restore_one(args, settings)
@@ -100,8 +111,9 @@ def _is_batch(args: argparse.Namespace) -> bool:
 
 
 def _restore_one(args: argparse.Namespace, settings: Settings) -> None:
+    to_store = args.output.lower().endswith(".zarr")
     for name in _WORDS_OF_A_BATCH:
-        if getattr(args, name):
+        if getattr(args, name) and not (name == "resume" and to_store):  # stores are always gone on with
             raise _of_batches(name)
     if args.jobs != 1:
         raise _of_batches("jobs")
@@ -113,6 +125,8 @@ def _restore_one(args: argparse.Namespace, settings: Settings) -> None:
     job = Job(input=args.input[0], settings=settings, **{name: getattr(args, name) for name in names})
     model = None if settings.model in (STARTER, SCRATCH) else settings.model
     check_distinct((*job.read, model), job.written)
+    if args.scheduler is not None:
+        _check_for_cluster(job)
     from napari_vae_repair.batch.one import restore_one
 
     line = ProgressLine()
@@ -122,10 +136,21 @@ def _restore_one(args: argparse.Namespace, settings: Settings) -> None:
         print(path, flush=True)
 
     try:
-        restoration = restore_one(job, line.show, say)
+        restoration = restore_one(job, line.show, say, args.scheduler)
     finally:
         line.end()
     print(restoration.report.text(), file=sys.stderr)
+
+
+def _check_for_cluster(job: Job) -> None:
+    unfit = [path for path in job.written if not path.lower().endswith(".zarr")]
+    unfit += [job.reference] if job.reference is not None else []
+    if unfit:
+        raise UsageError(
+            f"--scheduler was given together with {unfit[0]}.",
+            "A cluster writes stores (.zarr) for OUTPUT, --residual and --std, and nothing else.",
+            "Give them names that end in .ome.zarr, and leave out --report, --reference and --save-model.",
+        )
 
 
 def _of_batches(name: str) -> UsageError:

@@ -156,7 +156,7 @@ class HierarchicalVAE(nn.Module):
 
     @property
     def halo_px(self) -> int:
-        """Pixels read on each side of a tile: all that the descent looks at, and as far as the encoder tells anything."""
+        """Pixels read on each side of a tile: all at which the descent looks, and as far as the encoder tells more."""
         return min(self.receptive_px, max(self.reach[-1] * self.stride, FAR_PX))
 
     def windows(self, wanted: Window, height: int, width: int) -> tuple[Window, ...]:
