@@ -35,41 +35,6 @@ class ClusterJob(Protocol):
         """Restore and write one block."""
 
 
-def restored_on_cluster(
-    scheduler: str, job: ClusterJob, blocks: list[Block], should_stop: ShouldStop
-) -> Iterator[Block]:
-    """Have the blocks restored and written by the workers; they come in the order in which they are done.
-
-    The job, with its model, is sent to each worker once. Blocks of a worker that dies go to the others.
-
-    Parameters
-    ----------
-    scheduler : str
-        As in "tcp://host:8786".
-    job : ClusterJob
-        Whose files all workers reach under the same paths.
-    blocks : list of Block
-    should_stop : callable
-        Asked twice a second.
-
-    Raises
-    ------
-    Cancelled
-        `should_stop` said so; what is done stays done.
-    ClusterError
-        Nothing answers there, there are no workers, the connection breaks, or a block ends several workers.
-    VaeRepairError
-        Of a block.
-    """
-    if not blocks:
-        return
-    client = connect(scheduler)
-    try:
-        yield from _restored(client, scheduler, job, blocks, should_stop)
-    finally:
-        client.close()
-
-
 def connect(scheduler: str) -> Any:
     """A client of the scheduler, which has at least one worker.
 
@@ -106,12 +71,35 @@ def connect(scheduler: str) -> Any:
     return client
 
 
-def _restored(
-    client: Any, scheduler: str, job: ClusterJob, blocks: list[Block], should_stop: ShouldStop
-) -> Iterator[Block]:
+def restored_on_cluster(client: Any, job: ClusterJob, blocks: list[Block], should_stop: ShouldStop) -> Iterator[Block]:
+    """Have the blocks restored and written by the workers; they come in the order in which they are done.
+
+    The job, with its model, is sent to each worker once. Blocks of a worker that dies go to the others.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        As `connect` gives it.
+    job : ClusterJob
+        Whose files all workers reach under the same paths.
+    blocks : list of Block
+    should_stop : callable
+        Asked twice a second.
+
+    Raises
+    ------
+    Cancelled
+        `should_stop` said so; what is done stays done.
+    ClusterError
+        The connection breaks, or a block ends several workers.
+    VaeRepairError
+        Of a block.
+    """
     from distributed.client import FutureCancelledError
     from distributed.scheduler import KilledWorker
 
+    if not blocks:
+        return
     shared = client.scatter(job, broadcast=True, hash=False)
     waiting, threads = iter(blocks), max(1, sum(client.nthreads().values()))
     running: dict[Any, Block] = {}
@@ -135,7 +123,7 @@ def _restored(
         ) from error
     except (FutureCancelledError, OSError, TimeoutError) as error:
         raise ClusterError(
-            f"The connection to the scheduler at {scheduler} was lost: {error}.",
+            f"The connection to the scheduler was lost: {error}.",
             "It must run until the last block is done.",
             "Start it again, then run the same again: what is done is not done again.",
         ) from error

@@ -15,7 +15,7 @@ import numpy as np
 
 from napari_vae_repair import __version__
 from napari_vae_repair.blockwise import Plan, Source, restore_block
-from napari_vae_repair.cluster import restored_on_cluster
+from napari_vae_repair.cluster import connect, restored_on_cluster
 from napari_vae_repair.image.blocks import Block, Grid
 from napari_vae_repair.image.files import to_dtype
 from napari_vae_repair.image.lock import only_writer
@@ -192,6 +192,7 @@ def restore_to_store(
     """
     began, device = time.monotonic(), choose_device(settings.device)
     with contextlib.ExitStack() as held:
+        client = None if scheduler is None else held.enter_context(contextlib.closing(connect(scheduler)))
         for path in outputs.values():
             held.enter_context(only_writer(path))
         image = held.enter_context(open_image(source, axes))
@@ -206,10 +207,10 @@ def restore_to_store(
         blocks = [block for block in Grid(plan.layout, block_px) if block.number not in done]
         in_all = len(done) + len(blocks)
         yield Progress("restore", len(done), in_all)
-        if scheduler is None:
+        if client is None:
             finished = _restored_here(job, pixels, blocks, device, should_stop)
         else:
-            finished = restored_on_cluster(scheduler, job, blocks, should_stop)
+            finished = restored_on_cluster(client, job, blocks, should_stop)
         for count, _ in enumerate(finished, 1):
             yield Progress("restore", len(done) + count, in_all)
         yield Progress("write", 0, len(writers))
