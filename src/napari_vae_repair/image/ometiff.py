@@ -219,8 +219,10 @@ def stored_order(axes: str) -> list[str]:
 
 def _decoded(stored: NDArray[Any], record: dict[str, Any]) -> StoredImage:
     axes, shape, dtype = record["axes"], record["shape"], np.dtype(record["dtype"])
-    if dtype.kind not in "buif" or not isinstance(axes, str) or not isinstance(record["name"], str):
-        raise ValueError("its note on its layers is not ours")  # a dtype such as "S100000" would fill the memory
+    kinds = {"name": str, "axes": str, "pixel_size_um": dict, "meta": dict}
+    # a dtype such as "S100000" would fill the memory
+    if dtype.kind not in "buif" or not all(isinstance(record[key], kind) for key, kind in kinds.items()):
+        raise ValueError("its note on its layers is not ours")
     order = stored_order(axes)
     pixels = stored.reshape([shape[axes.index(axis)] for axis in order])
     pixels = np.transpose(pixels, [order.index(axis) for axis in axes]).astype(dtype)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_vae_repair.errors import ImageFileError
 from napari_vae_repair.image.axes import axes_letters, default_axes
 from napari_vae_repair.image.files import StoredImage
 from napari_vae_repair.image.opened import OpenedImage
@@ -18,6 +19,7 @@ from napari_vae_repair.plugin.snapshot import LayerData, Snapshot, lengths_um
 _SPACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 _LOOK = ("opacity", "blending", "visible")
 _IMAGE_LOOK = ("gamma", "contrast_limits")
+_WRITTEN = {*_SPACE, *_LOOK, *_IMAGE_LOOK, "rgb", "colormap"}
 
 
 def never() -> bool:
@@ -68,17 +70,45 @@ def to_stored(data: Any, meta: dict[str, Any], kind: str, should_stop: Callable[
 
 
 def from_stored(stored: StoredImage) -> LayerData:
-    """The layer that a named image of a file is; one that was not written from a layer gets its pixel sizes."""
+    """The layer that a named image of a file is; one that was not written from a layer gets its pixel sizes.
+
+    Raises
+    ------
+    ImageFileError
+        What stands beside the image was not written by `to_stored`.
+    """
     if "layer" not in stored.meta:
         image = Image(stored.pixels, stored.axes, name=stored.name, pixel_size_um=stored.pixel_size_um)
         return image_layer(image)
-    meta = dict(stored.meta["layer"]) | {"name": stored.name}
-    for key in ("scale", "translate", "rotate", "shear", "affine"):
-        if key in meta:
-            meta[key] = np.array(meta[key], dtype=float)
-    if stored.meta.get("facts") is not None:
-        meta["metadata"] = {METADATA_KEY: stored.meta["facts"]}
-    return stored.pixels, meta, str(stored.meta["kind"])
+    layer, kind, facts = (stored.meta.get(key) for key in ("layer", "kind", "facts"))
+    if not isinstance(layer, dict) or not layer.keys() <= _WRITTEN or kind not in ("image", "labels"):
+        raise _not_ours(stored.name)
+    if facts is not None and not _are_facts(facts):
+        raise _not_ours(stored.name)
+    meta = dict(layer) | {"name": stored.name}
+    try:
+        for key in ("scale", "translate", "rotate", "shear", "affine"):
+            if key in meta:
+                meta[key] = np.array(meta[key], dtype=float)
+    except (TypeError, ValueError) as error:
+        raise _not_ours(stored.name) from error
+    if facts is not None:
+        meta["metadata"] = {METADATA_KEY: facts}
+    return stored.pixels, meta, str(kind)
+
+
+def _are_facts(facts: Any) -> bool:
+    """Whether they are a record and, where they tell of a result of ours, name its source and role."""
+    named = isinstance(facts, dict) and all(isinstance(facts.get(key), str) for key in ("source", "role"))
+    return named or (isinstance(facts, dict) and "role" not in facts)
+
+
+def _not_ours(name: str) -> ImageFileError:
+    return ImageFileError(
+        f"The file's note on the layer {name!r} is none of this version.",
+        "A note tells of an image or labels, how it lies and how it looks.",
+        "Open the file as an image, or save the layers again.",
+    )
 
 
 def image_layer(image: Image) -> LayerData:
