@@ -167,6 +167,7 @@ class Way:
         corner: tuple[int, int, int],
         device: Device,
         should_stop: ShouldStop,
+        notes: list[str],
     ) -> tuple[NDArray[np.float32], Posterior]:
         """What is prepared and what is restored of the wanted part of the planes, led back.
 
@@ -196,7 +197,7 @@ class Way:
 
         tile_px, allow_cpu = min(self.tile_px, max(map(length, wanted))), self.settings.allow_cpu
         posterior = _result_of(
-            backing_off(asked_with, tile_px, device, least=LEAST_TILE_PX, unit=TILES, allow_cpu=allow_cpu, notes=[])
+            backing_off(asked_with, tile_px, device, least=LEAST_TILE_PX, unit=TILES, allow_cpu=allow_cpu, notes=notes)
         )
         if self.model.calibration is not None:
             posterior = posterior.calibrated(self.model.calibration, views)
@@ -211,7 +212,9 @@ class Way:
         return chain.invert(prepared[part], kind="sample", window=wanted), led_back
 
 
-def restore_block(plan: Plan, source: Source, block: Block, device: Device, should_stop: ShouldStop) -> Restored:
+def restore_block(
+    plan: Plan, source: Source, block: Block, device: Device, should_stop: ShouldStop, notes: list[str]
+) -> Restored:
     """One block of an image, as it is in the whole.
 
     Parameters
@@ -224,6 +227,8 @@ def restore_block(plan: Plan, source: Source, block: Block, device: Device, shou
     device : Device
     should_stop : callable
         Polled before each layer of the network.
+    notes : list of str
+        What the user should know is added to it.
 
     Raises
     ------
@@ -231,7 +236,7 @@ def restore_block(plan: Plan, source: Source, block: Block, device: Device, shou
         As `restore`.
     """
     window = Grid(plan.layout, 1).slices(block.index, plan.read_window(block.window))
-    return restore_read(plan, block, *source.read(window), device, should_stop)
+    return restore_read(plan, block, *source.read(window), device, should_stop, notes)
 
 
 def restore_read(
@@ -241,6 +246,7 @@ def restore_read(
     damaged: NDArray[np.bool_],
     device: Device,
     should_stop: ShouldStop,
+    notes: list[str],
 ) -> Restored:
     """The same from what `Source.read` gave of the window `Plan.read_window`."""
     read, (channel, number) = plan.read_window(block.window), Grid(plan.layout, 1).place(block.index)
@@ -249,7 +255,7 @@ def restore_read(
     wanted = (_within(block.window[0], read[0]), _within(block.window[1], read[1]))
     corner = (number * (plan.colours if plan.model.general else 1), read[0].start, read[1].start)
     way = Way(plan.model, plan.chains[channel], plan.views[channel], plan.settings, plan.samples, plan.tile_px)
-    prepared, posterior = way.restore(planes, damaged, wanted, corner, device, should_stop)
+    prepared, posterior = way.restore(planes, damaged, wanted, corner, device, should_stop, notes)
     posterior.mean[...] += np.array(plan.shifts[channel], dtype=np.float32)[:, None, None]
     samples = posterior.samples
 

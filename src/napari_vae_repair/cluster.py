@@ -31,7 +31,7 @@ class ClusterJob(Protocol):
     def opened(self) -> AbstractContextManager[Source]:
         """Where pixels are read."""
 
-    def work(self, source: Source, block: Block, device: Device, should_stop: ShouldStop) -> None:
+    def work(self, source: Source, block: Block, device: Device, should_stop: ShouldStop, notes: list[str]) -> None:
         """Restore and write one block."""
 
 
@@ -145,5 +145,5 @@ def _finished(client: Any, running: list[Any], should_stop: ShouldStop) -> list[
 def _work(job: ClusterJob, block: Block) -> int:
     """On a worker."""
     with job.opened() as source:
-        job.work(source, block, choose_device(job.plan.settings.device), lambda: False)
+        job.work(source, block, choose_device(job.plan.settings.device), lambda: False, [])
     return block.number

@@ -34,6 +34,7 @@ from napari_vae_repair.settings import STARTER, Settings, make_settings
 from napari_vae_repair.survey import look_at
 from napari_vae_repair.vae.checkpoint import load_model
 from napari_vae_repair.vae.device import Device, choose_device
+from napari_vae_repair.vae.memory import check_whole
 from napari_vae_repair.vae.predict import Posterior, latent_means
 from napari_vae_repair.vae.record import Model, trained_on
 from napari_vae_repair.vae.starter import load_starter
@@ -144,6 +145,7 @@ def restore_steps(
         As `restore`.
     """
     should_stop, should_finish = should_stop or _never, should_finish or _never
+    check_whole(image.pixels.size, settings.memory_mb, (settings.samples or 0) * settings.keep_samples)
     run = _Run(image, settings, reference, _Clock(), choose_device(settings.device), [])
     if model is not None:
         run.notes.append("the model was given as an object: the setting model does not name it")
@@ -255,7 +257,9 @@ class _Run:
         planes = self.shown.prepared
         channel = np.repeat(np.arange(self.layout.channels), len(planes) // self.layout.channels)
         training = Prepared(planes, self.damaged, channel, self.shown.noise)
-        model = yield from fit(training, self.shown.chains, self.settings, self.device, should_stop, [self.image])
+        model = yield from fit(
+            training, self.shown.chains, self.settings, self.device, should_stop, [self.image], notes=self.notes
+        )
         self.shown = replace(self.shown, noise=model.noise)
         self.clock.stop("train")
         return model
@@ -268,7 +272,7 @@ class _Run:
         one_pass = self.settings.without_adapting().model_copy(update={"samples": 0, "keep_samples": False})
         yield Progress("first", 1, 1, result=self.result(model, first, 0, one_pass))
         refined, note = yield from refine(
-            model, self.shown, self.damaged, self.settings, self.device, should_stop, should_finish
+            model, self.shown, self.damaged, self.settings, self.device, should_stop, should_finish, self.notes
         )
         self.notes.append(note)
         self.clock.stop("adapt")
@@ -281,7 +285,15 @@ class _Run:
     ) -> Generator[Progress, None, Posterior]:
         """What the model makes of the planes."""
         posterior = yield from ask(
-            model, self.shown, self.damaged, self.settings, self.device, should_stop, phase=phase, samples=samples
+            model,
+            self.shown,
+            self.damaged,
+            self.settings,
+            self.device,
+            should_stop,
+            phase=phase,
+            samples=samples,
+            notes=self.notes,
         )
         self.clock.stop("restore")
         return posterior

@@ -37,6 +37,8 @@ from napari_vae_repair.vae.device import Device
 from napari_vae_repair.vae.record import Model
 from napari_vae_repair.vae.train import Prepared
 
+ARRAYS = 16  # of the size of a block: what is read with its halo, prepared, restored, led back
+
 
 def plan_steps(
     source: Source,
@@ -91,7 +93,8 @@ def plan_steps(
     elif settings.adapts:
         model, note = yield from refine(model, found, survey.damaged, settings, device, should_stop, lambda: False)
         notes.append(note)
-    tile_px = tile_of(model, settings, device, notes, side_px=block_px)
+    reserved = ARRAYS * np.dtype(np.float32).itemsize * found.prepared.shape[1] * block_px**2
+    tile_px = tile_of(model, settings, device, notes, side_px=block_px, reserved=reserved)
     led_back = in_source_units(found.noise, found.domains)
     return Plan(
         layout=layout,
@@ -179,7 +182,7 @@ def _shifts(
         lost = np.stack([damaged[region.plane][region.window] for region in regions])
         way = Way(model, _without_masks(found.chains[channel]), tuple(found.views_of(channel)), settings, 0, tile_px)
         raw = np.stack([planes[region.plane][:, *region.window] for region in regions])
-        prepared, posterior = way.restore(raw, lost, wanted, (0, 0, 0), device, should_stop)
+        prepared, posterior = way.restore(raw, lost, wanted, (0, 0, 0), device, should_stop, [])
         taken = mean_taken([prepared - posterior.mean], [~lost[:, *wanted]])
         out.append(tuple(float(shift) for shift in taken))
     return tuple(out)

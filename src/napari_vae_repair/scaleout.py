@@ -148,7 +148,7 @@ def _arrays(plan: Plan, source: Source, block_px: int) -> list[Any]:
 def _restored(plan: Plan, values: NDArray[np.generic], marked: NDArray[np.bool_] | None, block: Block) -> Restored:
     source = Source(values, plan.layout.axes, marked)
     read = source.read((slice(None),) * values.ndim)
-    return restore_read(plan, block, *read, choose_device(plan.settings.device), _never)
+    return restore_read(plan, block, *read, choose_device(plan.settings.device), _never, [])
 
 
 def _lazy(array: Any) -> Any:

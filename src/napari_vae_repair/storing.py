@@ -65,9 +65,9 @@ class Job:
             mask = None if self.mask is None else files.enter_context(open_image(self.mask))
             yield Source(image.array, image.axes, None if mask is None else mask.array)
 
-    def work(self, source: Source, block: Block, device: Device, should_stop: ShouldStop) -> None:
-        """Restore one block, write it and note that it is done."""
-        found = restore_block(self.plan, source, block, device, should_stop)
+    def work(self, source: Source, block: Block, device: Device, should_stop: ShouldStop, notes: list[str]) -> None:
+        """Restore one block, write it and note that it is done; what the user should know is added to `notes`."""
+        found = restore_block(self.plan, source, block, device, should_stop, notes)
         grid = Grid(self.plan.layout, 1)
         window = grid.slices(block.index, block.window, self.plan.axes, self.plan.colours)
         for name, writer in self.writers.items():
@@ -205,10 +205,10 @@ def restore_to_store(
         job = Job(plan, source.absolute(), image.axes, None if mask is None else mask.absolute(), writers)
         done = set.intersection(*(writer.done for writer in writers.values()))
         blocks = [block for block in Grid(plan.layout, block_px) if block.number not in done]
-        in_all = len(done) + len(blocks)
+        in_all, notes = len(done) + len(blocks), list(plan.notes)
         yield Progress("restore", len(done), in_all)
         if client is None:
-            finished = _restored_here(job, pixels, blocks, device, should_stop)
+            finished = _restored_here(job, pixels, blocks, device, should_stop, notes)
         else:
             finished = restored_on_cluster(client, job, blocks, should_stop)
         for count, _ in enumerate(finished, 1):
@@ -226,17 +226,17 @@ def restore_to_store(
         resumed=len(done),
         seconds=time.monotonic() - began,
         device=scheduler or device.label,
-        notes=plan.notes,
+        notes=tuple(dict.fromkeys(notes)),
     )
     return Stored(tuple(paths), report)
 
 
 def _restored_here(
-    job: Job, source: Source, blocks: list[Block], device: Device, should_stop: ShouldStop
+    job: Job, source: Source, blocks: list[Block], device: Device, should_stop: ShouldStop, notes: list[str]
 ) -> Iterator[Block]:
     for block in blocks:
         stop_if(should_stop, "restore")
-        job.work(source, block, device, should_stop)
+        job.work(source, block, device, should_stop, notes)
         yield block
 
 
