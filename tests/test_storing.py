@@ -15,12 +15,14 @@ from skimage.data import camera
 
 from napari_vae_repair import restore
 from napari_vae_repair.cli import main
-from napari_vae_repair.errors import Cancelled, ClusterError, ImageFileError
+from napari_vae_repair.errors import Cancelled, ClusterError, ImageFileError, InputError
 from napari_vae_repair.image.files import read_image, read_provenance, write_image
 from napari_vae_repair.image.lock import only_writer
+from napari_vae_repair.image.opened import OpenedImage, in_memory
 from napari_vae_repair.phases import Progress
 from napari_vae_repair.settings import make_settings
-from napari_vae_repair.storing import Stored, restore_to_store
+from napari_vae_repair.stored import Stored
+from napari_vae_repair.storing import restore_to_store
 
 SETTINGS = make_settings(device="cpu")
 BLOCK_PX = 512
@@ -35,7 +37,9 @@ def image(tmp_path: Path) -> Path:
     return write_image(tmp_path / "in.ome.tif", pixels, "YX", pixel_size_um={"Y": 0.1, "X": 0.2})
 
 
-def run(source: Path, output: Path, stop_after: int = 10**9, **options: Any) -> tuple[Stored, list[Progress]]:
+def run(
+    source: Path | OpenedImage, output: Path, stop_after: int = 10**9, **options: Any
+) -> tuple[Stored, list[Progress]]:
     """A whole run, or one that is asked to stop once so many blocks are done."""
     seen: list[Progress] = []
     outputs = {"restored": output} | options.pop("beside", {})
@@ -100,6 +104,34 @@ def test_another_seed_or_image_begins_anew(image: Path, tmp_path: Path) -> None:
     pixels[3, 3] += 1
     write_image(image, pixels, "YX")
     assert run(image, output)[0].report.resumed == 0
+
+
+def test_an_array_of_this_process_gives_the_pixels_of_its_file(image: Path, tmp_path: Path) -> None:
+    import dask.array as da
+
+    run(image, tmp_path / "file.ome.zarr")
+    there = read_image(image)
+    lazy = da.from_array(there.pixels, chunks=100)
+    mask = np.zeros(there.pixels.shape, dtype=bool)
+    opened = OpenedImage(lazy, there.axes, lazy.chunksize, "in", there.pixel_size_um)
+    stored, _ = run(opened, tmp_path / "array.ome.zarr", mask=mask)
+    assert stored.report.headline().startswith("Restored 2 blocks in")
+    assert stored.report.to_dict()["samples"] == 0
+    assert stored.model.general
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "array.ome.zarr").pixels, read_image(tmp_path / "file.ome.zarr").pixels
+    )
+
+
+def test_arrays_are_never_gone_on_with_and_never_sent_to_workers(image: Path, tmp_path: Path) -> None:
+    opened, output = in_memory(read_image(image)), tmp_path / "out.ome.zarr"
+    with pytest.raises(Cancelled):
+        run(opened, output, stop_after=1)
+    assert run(opened, output)[0].report.resumed == 0
+    with pytest.raises(InputError, match="the image is an array"):
+        run(opened, output, scheduler="tcp://127.0.0.1:9")
+    with pytest.raises(InputError, match="the mask is an array"):
+        run(image, output, scheduler="tcp://127.0.0.1:9", mask=np.zeros((80, 560), dtype=bool))
 
 
 def test_two_runs_cannot_write_to_one_store(image: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import secrets
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,17 +17,17 @@ import numpy as np
 from napari_vae_repair import __version__
 from napari_vae_repair.blockwise import Plan, Source, restore_block
 from napari_vae_repair.cluster import connect, restored_on_cluster
+from napari_vae_repair.errors import InputError
 from napari_vae_repair.image.blocks import Block, Grid
 from napari_vae_repair.image.files import to_dtype
 from napari_vae_repair.image.lock import only_writer
 from napari_vae_repair.image.opened import OpenedImage, open_image
 from napari_vae_repair.image.zarr_store import StoreWriter, create_store
-from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.phases import Progress, ShouldStop, stop_if
 from napari_vae_repair.planning import plan_steps
-from napari_vae_repair.report import described
 from napari_vae_repair.scaleout import BLOCK_PX
 from napari_vae_repair.settings import Settings
+from napari_vae_repair.stored import Stored, StoredReport
 from napari_vae_repair.vae.device import Device, choose_device
 from napari_vae_repair.vae.record import Model
 
@@ -41,8 +42,8 @@ class Job:
     Attributes
     ----------
     plan : Plan
-    source : Path
-        The image file, under the same path on every machine.
+    source : Path or None
+        The image file, under the same path on every machine; None = an array of this process.
     axes : str
         Its axes.
     mask : Path or None
@@ -52,7 +53,7 @@ class Job:
     """
 
     plan: Plan
-    source: Path
+    source: Path | None
     axes: str
     mask: Path | None
     writers: Mapping[str, StoreWriter]
@@ -60,6 +61,7 @@ class Job:
     @contextlib.contextmanager
     def opened(self) -> Iterator[Source]:
         """The image and its mask."""
+        assert self.source is not None  # workers are given files alone
         with contextlib.ExitStack() as files:
             image = files.enter_context(open_image(self.source, self.axes))
             mask = None if self.mask is None else files.enter_context(open_image(self.mask))
@@ -76,73 +78,13 @@ class Job:
             writer.mark_done(block.number)
 
 
-@dataclass(frozen=True, slots=True)
-class StoredReport:
-    """What was found on the way; what only a look at all pixels could tell is None.
-
-    Attributes
-    ----------
-    noise : tuple of NoiseModel
-        One for each channel of ``C``; in the image's units where `noise_in_source_units`.
-    noise_in_source_units, in_source_units : bool
-        Whether the noise, and whether the result, is in the image's own units.
-    blocks, resumed : int
-        In all, and how many of them an earlier run had done.
-    seconds : float
-        Of this run.
-    device : str
-        Where it was computed, or the address of the scheduler.
-    notes : tuple of str
-        What the user should know.
-    residual_std, residual_over_noise, residual_correlation, against_reference : None
-        As in `Report`; not measured.
-    """
-
-    noise: tuple[NoiseModel, ...]
-    noise_in_source_units: bool
-    in_source_units: bool
-    blocks: int
-    resumed: int
-    seconds: float
-    device: str
-    notes: tuple[str, ...]
-    residual_std: None = None
-    residual_over_noise: None = None
-    residual_correlation: None = None
-    against_reference: None = None
-
-    def text(self) -> str:
-        """A summary of a few lines."""
-        units = "in the image's units" if self.noise_in_source_units else "in prepared units"
-        lines = [line for noise in self.noise for line in described(noise, units)]
-        lines.append("result in the image's own units" if self.in_source_units else "result in prepared units")
-        done = f"{self.blocks} blocks" + (f", {self.resumed} of them done before" if self.resumed else "")
-        lines.append(f"{done}, in {self.seconds:.1f} s on {self.device}")
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What came of `restore_to_store`.
-
-    Attributes
-    ----------
-    paths : tuple of Path
-        The stores.
-    report : StoredReport
-    """
-
-    paths: tuple[Path, ...]
-    report: StoredReport
-
-
 def restore_to_store(
-    source: Path,
+    source: Path | OpenedImage,
     outputs: Mapping[str, Path],
     settings: Settings,
     *,
     axes: str | None = None,
-    mask: Path | None = None,
+    mask: Any = None,
     dtype: str | None = None,
     version: str = "0.5",
     scheduler: str | None = None,
@@ -150,22 +92,22 @@ def restore_to_store(
     model: Model | None = None,
     should_stop: ShouldStop = lambda: False,
 ) -> Generator[Progress, None, Stored]:
-    """Restore an image file into OME-Zarr stores, whatever its size; memory is needed for a few blocks alone.
+    """Restore an image into OME-Zarr stores, whatever its size; memory is needed for a few blocks alone.
 
-    A run that was stopped or killed is gone on with by the next one with the same image, settings and outputs: what
-    is done is not done again, and the stores appear complete or not at all. The pixels are those of `restore_lazily`.
+    The stores appear complete or not at all. Of files, a run that was stopped or killed is gone on with by the next
+    one with the same settings and outputs: what is done is not done again. The pixels are those of `restore_lazily`.
 
     Parameters
     ----------
-    source : Path
-        Any file that `open_image` opens.
+    source : Path or OpenedImage
+        Any file that `open_image` opens; or an image that this process reads, such as a dask array.
     outputs : mapping of str to Path
         Stores for "restored", and if wanted "residual" and "std" (which needs samples).
     settings : Settings
     axes : str or None
         Names that replace the file's.
-    mask : Path or None
-        An image file of the image's shape without ``S``; not zero = damaged.
+    mask : Path, array-like or None
+        An image file, or else an array, of the image's shape without ``S``; not zero = damaged.
     dtype : str or None
         Of "restored"; None = the image's where the values are in its units, else float32. The others are float32.
     version : str
@@ -187,22 +129,27 @@ def restore_to_store(
     ------
     ClusterError
         The scheduler cannot be reached, or its workers fail.
+    InputError
+        A scheduler is given, and image or mask are no files.
     VaeRepairError
         As `restore_lazily`, and for files that cannot be read or written.
     """
     began, device = time.monotonic(), choose_device(settings.device)
+    files = _files(source, mask, scheduler)
     with contextlib.ExitStack() as held:
         client = None if scheduler is None else held.enter_context(contextlib.closing(connect(scheduler)))
         for path in outputs.values():
             held.enter_context(only_writer(path))
-        image = held.enter_context(open_image(source, axes))
-        marked = None if mask is None else held.enter_context(open_image(mask))
-        pixels = Source(image.array, image.axes, None if marked is None else marked.array)
+        image = source if isinstance(source, OpenedImage) else held.enter_context(open_image(source, axes))
+        marked = held.enter_context(open_image(mask)).array if isinstance(mask, Path) else mask
+        pixels = Source(image.array, image.axes, marked)
         plan = yield from plan_steps(pixels, settings, block_px, device, should_stop, model)
         facts = _provenance(plan, image)
-        key = _key(facts, plan, (source, mask), block_px)
+        key = _key(facts, plan, files, block_px)
+        if any(given is not None and path is None for given, path in zip((source, mask), files, strict=True)):
+            key = secrets.token_hex()  # an array cannot be told from another
         writers = {name: _writer(path, name, plan, image, dtype, version, key) for name, path in outputs.items()}
-        job = Job(plan, source.absolute(), image.axes, None if mask is None else mask.absolute(), writers)
+        job = Job(plan, files[0], image.axes, files[1], writers)
         done = set.intersection(*(writer.done for writer in writers.values()))
         blocks = [block for block in Grid(plan.layout, block_px) if block.number not in done]
         in_all, notes = len(done) + len(blocks), list(plan.notes)
@@ -227,8 +174,21 @@ def restore_to_store(
         seconds=time.monotonic() - began,
         device=scheduler or device.label,
         notes=tuple(dict.fromkeys(notes)),
+        samples=plan.samples,
     )
-    return Stored(tuple(paths), report)
+    return Stored(tuple(paths), report, plan.model, settings)
+
+
+def _files(source: Any, mask: Any, scheduler: str | None) -> tuple[Path | None, Path | None]:
+    """Paths of image and mask, None for what is no file."""
+    if scheduler is not None and not (isinstance(source, Path) and isinstance(mask, Path | None)):
+        raise InputError(
+            f"A scheduler was given, and the {'mask' if isinstance(source, Path) else 'image'} is an array.",
+            "Workers read files themselves.",
+            "Save it as a file that all of them see and give its path, or give no scheduler.",
+        )
+    paths = (path.absolute() if isinstance(path, Path) else None for path in (source, mask))
+    return next(paths), next(paths)
 
 
 def _restored_here(

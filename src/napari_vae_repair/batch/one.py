@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_vae_repair.image.record import Image
     from napari_vae_repair.pipeline import Progress
     from napari_vae_repair.restoration import Restoration
-    from napari_vae_repair.storing import Stored
+    from napari_vae_repair.stored import Stored
 
 STARTER_FILE = "weights/starter.safetensors"  # `vae.starter` knows it too, but loads PyTorch: skipping needs none
 IN_ONE_PIECE_PX = 2**24  # up to here an image, and all that is made of it, is held in memory

@@ -14,7 +14,7 @@ from napari_vae_repair.batch.job import Row
 
 if TYPE_CHECKING:
     from napari_vae_repair.report import Report
-    from napari_vae_repair.storing import StoredReport
+    from napari_vae_repair.stored import StoredReport
 
 _WORST_FIRST = ("bad", "doubtful", "good")
 CSV_NAME, JSON_NAME = "results.csv", "results.json"
