@@ -46,6 +46,7 @@ class Tally:
     phases: Counter[str] = field(default_factory=Counter)
     finished: int = 0
     leftovers: int = 0
+    slowest: float = 0.0
     faults: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
 
@@ -210,7 +211,9 @@ def kill_one(run: Run, root: Path, expected: dict[str, str], seconds: float, rng
         tally.faults += [f"{what}: {fault}" for fault in faults]
         whole = "; ".join(faults) or "all whole"
         tally.say(f"{sum(tally.kills.values()):4} {what}: {there} of {len(expected)} outputs, {whole}")
+    began = time.monotonic()
     code = ended(started(run, folder, cold=False), UNDISTURBED_WITHIN_S)
+    tally.slowest = max(tally.slowest, time.monotonic() - began)
     there, faults = check(run, folder, expected, inputs)
     if code != 0:
         faults.append(f"exit code {code}: {told_by(folder)}")

@@ -96,6 +96,13 @@ def dtype_of_a_note(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b'"|u1"', b'"S99"').replace(b"&quot;|u1&quot;", b"&quot;S99&quot;"))
 
 
+def shape_of_lists(path: Path) -> None:
+    """The message held all 5 000 characters of a shape."""
+    SEEDS["four.ome.zarr"](path)
+    metadata = json.loads((path / "0" / ".zarray").read_text())
+    (path / "0" / ".zarray").write_text(json.dumps(metadata | {"shape": [[[2] * 40, 24, 32]] * 40}))
+
+
 def empty_group(path: Path) -> None:
     """A zarr group without an image."""
     zarr.create_group(path)
@@ -110,6 +117,7 @@ CASES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "damaged chunk, 0.4": ("a.ome.zarr", damaged_chunk("four")),
     "damaged chunk, 0.5": ("a.ome.zarr", damaged_chunk("five")),
     "chunk of another size": ("a.ome.zarr", chunk_of_another_size),
+    "shape of lists": ("a.ome.zarr", shape_of_lists),
     "name with control characters": ("a.ome.tif", name_with_control_characters),
     "dtype of a note": ("a.ome.tif", dtype_of_a_note),
     "empty group": ("a.ome.zarr", empty_group),

@@ -46,7 +46,7 @@ def decoding(path: Path) -> Iterator[None]:
         raise
     except DECODING_ERRORS as error:
         raise ImageFileError(
-            f"{path} cannot be read: {str(error) or type(error).__name__}.",
+            f"{path} cannot be read: {str(error)[:300] or type(error).__name__}.",
             "Complete TIFF, OME-TIFF, ImageJ, PNG, JPEG and BMP files and zarr stores can be read.",
             "Copy or export the file again, then open the new one.",
         ) from error
