@@ -147,7 +147,7 @@ def test_the_command_writes_large_images_block_by_block(
     assert main([*arguments, "--residual", str(tmp_path / "residual.ome.zarr")]) == 0
     told = capsys.readouterr()
     assert told.out.split() == [str(tmp_path / "out.ome.zarr"), str(tmp_path / "residual.ome.zarr")]
-    assert "1 blocks, in" in told.err
+    assert "1 block, in" in told.err
     assert read_image(tmp_path / "residual.ome.zarr").pixels.dtype == np.float32
 
 

@@ -56,7 +56,7 @@ class StoredReport:
 
     def headline(self) -> str:
         """A sentence or two: how long it took, and the notes."""
-        done = f"Restored {self.blocks} blocks in {self.seconds:.1f} s on {self.device}."
+        done = f"Restored {self.blocks} block{'s' * (self.blocks != 1)} in {self.seconds:.1f} s on {self.device}."
         return " ".join([done, *(f"{note[0].upper()}{note[1:]}." for note in self.notes)])
 
     def text(self) -> str:
