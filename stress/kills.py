@@ -266,6 +266,7 @@ def summary(tally: Tally) -> str:
     for name in SHARES:
         by_signal = {each: count for (run, each), count in sorted(tally.kills.items()) if run == name}
         lines.append(f"  {name:9} {sum(by_signal.values()):4}  {', '.join(f'{k} {v}' for k, v in by_signal.items())}")
+    lines.append(f"  the slowest run that was taken up to its end took {tally.slowest:.1f} s")
     found = ", ".join(f"{count} x {phase}" for phase, count in sorted(tally.phases.items()))
     lines += [
         f"  at the kill: {found}",
