@@ -64,8 +64,8 @@ class StoredReport:
         units = "in the image's units" if self.noise_in_source_units else "in prepared units"
         lines = [line for noise in self.noise for line in described(noise, units)]
         lines.append("result in the image's own units" if self.in_source_units else "result in prepared units")
-        done = f"{self.blocks} block{'s' * (self.blocks != 1)}" + (f", {self.resumed} of them done before" if self.resumed else "")
-        lines.append(f"{done}, in {self.seconds:.1f} s on {self.device}")
+        before = f", {self.resumed} of them done before" if self.resumed else ""
+        lines.append(f"{self.blocks} block{'s' * (self.blocks != 1)}{before}, in {self.seconds:.1f} s on {self.device}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
