@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from platformdirs import user_cache_path
 
 from napari_vae_repair.errors import SettingsError
 from napari_vae_repair.plugin.preferences import (
+    StorePreferences,
     default_model,
     delete_way,
     read_preferences,
+    read_store_preferences,
     read_ways,
     save_way,
     set_default_model,
 )
-from napari_vae_repair.settings import Settings
+from napari_vae_repair.settings import Settings, make_settings
 
 pytestmark = pytest.mark.gui
 
@@ -57,6 +60,49 @@ def test_what_the_user_set_is_taken_and_the_rest_of_the_base_kept(preferences: A
     assert settings.network == tiny.network
     assert (settings.preset, settings.epochs, settings.samples) == ("classic", 9, 4)
     assert (settings.model, settings.device, settings.seed) == ("model.safetensors", "cpu", 5)
+
+
+def test_memory_is_taken_as_it_is_written_and_refused_with_the_reason(preferences: Any, tiny: Settings) -> None:
+    assert read_preferences(make_settings(tiny, memory_mb=700)).memory_mb == 700
+    preferences.memory = " 4GB "
+    assert read_preferences(make_settings(tiny, memory_mb=700)).memory_mb == 4000
+    preferences.memory = "plenty"
+    with pytest.raises(SettingsError, match=r"memory 'plenty' was refused.*2GB"):
+        read_preferences()
+
+
+def test_large_results_go_to_the_cache_folder_and_no_scheduler_unless_the_user_says_so(
+    preferences: Any, tmp_path: Path
+) -> None:
+    assert read_store_preferences().folder == user_cache_path("napari-vae-repair", appauthor=False) / "results"
+    assert read_store_preferences().scheduler is None
+    preferences.store_folder, preferences.scheduler = f" {tmp_path} ", " tcp://192.168.1.5:8786 "
+    assert read_store_preferences() == StorePreferences(tmp_path, "tcp://192.168.1.5:8786")
+    preferences.store_folder = "~/results"
+    assert read_store_preferences().folder == Path.home() / "results"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "match"),
+    [
+        ("store_folder", "results", r"'results'.*whole path.*Preferences"),
+        ("scheduler", "192.168.1.5", r"'192\.168\.1\.5'.*tcp://192.*Preferences"),
+        ("scheduler", "tcp://host", "address of a dask scheduler"),
+        ("scheduler", "tcp://a b:8786", "address of a dask scheduler"),
+    ],
+)
+def test_folders_and_addresses_that_cannot_be_used_are_told(
+    preferences: Any, name: str, value: str, match: str
+) -> None:
+    setattr(preferences, name, value)
+    with pytest.raises(SettingsError, match=match):
+        read_store_preferences()
+
+
+@pytest.mark.parametrize("address", ["host:8786", "tls://host:1", "tcp://[::1]:8786"])
+def test_addresses_of_other_kinds_are_taken(preferences: Any, address: str) -> None:
+    preferences.scheduler = address
+    assert read_store_preferences().scheduler == address
 
 
 def test_the_default_model_is_what_a_new_widget_starts_with(preferences: Any) -> None:

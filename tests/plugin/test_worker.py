@@ -156,3 +156,23 @@ def test_forecast_of_a_loaded_model_spends_its_time_on_restoring() -> None:
     update = forecast.update(Progress("restore", 1, 4))
     assert update.seconds_left == pytest.approx(6 + 8 * 0.10 / 0.70)
     assert update.text == "Restoring 25 %"
+
+
+@pytest.mark.parametrize(
+    ("options", "phase"), [({}, None), ({"from_scratch": True}, "train"), ({"adapts": True}, "adapt")]
+)
+def test_forecast_of_a_large_layer_counts_its_blocks(options: dict[str, bool], phase: str | None) -> None:
+    now = [0.0]
+    forecast = Forecast(**({"epochs": 1, "from_scratch": False} | options), blocks=True, clock=lambda: now[0])
+    seen = [forecast.update(Progress("prepare", 1, 1)).fraction]
+    if phase is not None:
+        seen.append(forecast.update(Progress(phase, 1, 1)).fraction)
+    forecast.update(Progress("restore", 0, 4))
+    now[0] += 2.0
+    update = forecast.update(Progress("restore", 1, 4))
+    assert update.text == "Restoring: 1 of 4 blocks"
+    assert update.seconds_left is not None
+    assert 6 < update.seconds_left < 8
+    seen += [update.fraction, forecast.update(Progress("write", 2, 2)).fraction]
+    assert seen == sorted(seen)
+    assert seen[-1] == pytest.approx(1.0)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from napari_vae_repair.image.record import Image
 from napari_vae_repair.plugin.forecast import Update
 from napari_vae_repair.plugin.layers import METADATA_KEY
-from napari_vae_repair.plugin.region import Region, cropped, moved
-from napari_vae_repair.plugin.snapshot import LayerData, Snapshot
+from napari_vae_repair.plugin.region import Region, cropped, cut, moved
+from napari_vae_repair.plugin.snapshot import LayerData, Snapshot, in_memory
+from napari_vae_repair.plugin.storing import check_fits
 from napari_vae_repair.plugin.worker import import_pipeline
 
 if TYPE_CHECKING:
@@ -102,8 +103,12 @@ def _read(asked: Question, stop: Event) -> tuple[Image, NDArray[np.generic] | No
     """The region of the image and of the reference."""
     from napari_vae_repair.preparation import check_reference
 
-    image, region = asked.source.read(stop.is_set), asked.region
-    reference = None if asked.reference is None else asked.reference.pixels(stop.is_set)
+    source, truth, region = asked.source, asked.reference, asked.region
+    if region is not None and not in_memory(source.data) and (truth is None or truth.shape == source.shape):
+        source, truth, region = cut(source, region), None if truth is None else cut(truth, region), None
+    check_fits(source, asked.settings, "Comparing")
+    image = source.read(stop.is_set)
+    reference = None if truth is None else truth.pixels(stop.is_set)
     if reference is not None:
         check_reference(reference, image)
     if region is None:

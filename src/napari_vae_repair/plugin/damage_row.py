@@ -15,6 +15,7 @@ from napari_vae_repair.errors import VaeRepairError
 from napari_vae_repair.plugin.damage_mask import type_of
 from napari_vae_repair.plugin.desk import Chosen, Desk, Steps
 from napari_vae_repair.plugin.forecast import Update
+from napari_vae_repair.plugin.storing import check_fits
 from napari_vae_repair.plugin.worker import import_pipeline
 
 BRUSH_SHARE = 0.01  # of the plane's larger side: the diameter of the brush at first
@@ -122,6 +123,7 @@ class DamageRow(Container[Widget]):
 def finding_steps(chosen: Chosen) -> Steps[Mask]:
     """Steps that find damage in a layer, plane by plane; the mask has the shape of the layer without colours."""
     given = [Chosen(chosen.layer, chosen.settings).snapshot()]
+    check_fits(given[0], chosen.settings, "Finding damage")
     device = chosen.settings.device
 
     def steps(stop: Event) -> Generator[Update, None, Mask]:

@@ -27,6 +27,7 @@ def probability_layer(placed: Placed, threshold: float, values: NDArray[np.float
         As `probability_above` gives them.
     """
     restoration, source = placed.restoration, placed.source
+    assert restoration is not None
     facts = provenance(restoration, source.name) | {"role": "probability", "threshold": threshold}
     meta = {
         "name": f"{source.name} probability",
@@ -59,8 +60,8 @@ def cast_like_source(restored: Any, dtype: str | None = None) -> tuple[LayerData
     Raises
     ------
     InputError
-        The layer is no restored layer of ours, is not in the source's units, or the source's dtype is its own or
-        unknown.
+        The layer is no restored layer of ours, lies in files, is not in the source's units, or the source's dtype is
+        its own or unknown.
     """
     from napari_vae_repair.image.files import to_dtype
 
@@ -70,6 +71,12 @@ def cast_like_source(restored: Any, dtype: str | None = None) -> tuple[LayerData
             f"The layer {restored.name!r} is not a result of this plugin.",
             "A layer that Restore has added can be cast.",
             "Press Restore, and choose the layer that ends in 'restored'.",
+        )
+    if "store" in facts:
+        raise InputError(
+            f"The layer {restored.name!r} lies in files and is larger than memory.",
+            "Layers in memory can be cast.",
+            "Restore its file with vae-repair restore IN OUT.ome.zarr, which keeps the dtype of the image.",
         )
     if not facts["in_source_units"]:
         raise InputError(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_vae_repair.plugin.forecast import Update
     from napari_vae_repair.restoration import Restoration
     from napari_vae_repair.settings import Settings
+    from napari_vae_repair.stored import Stored
 
 T = TypeVar("T")
 Steps = Callable[[Event], "Generator[Update, None, T]"]
@@ -43,16 +44,27 @@ class Placed:
 
     Attributes
     ----------
-    restoration : Restoration
+    restoration : Restoration or None
+        With all pixels in memory; None for a large layer.
     source : Snapshot
         Of the layer that was restored, without its pixels: names and places for layers that are derived from it.
     layer : weakref.ref or None
         That layer, under whatever name it has now.
+    stored : Stored or None
+        Of a large layer, whose result lies in files.
     """
 
-    restoration: Restoration
+    restoration: Restoration | None
     source: Snapshot
     layer: weakref.ref[Any] | None = None
+    stored: Stored | None = None
+
+    @property
+    def result(self) -> Restoration | Stored:
+        """What there is, for its report, model and settings."""
+        result = self.restoration or self.stored
+        assert result is not None
+        return result
 
 
 class Desk(Protocol):

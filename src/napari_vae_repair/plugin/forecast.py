@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 SHARES_SCRATCH = {"prepare": 0.02, "train": 0.83, "restore": 0.12, "report": 0.03}
 SHARES_ADAPTED = {"prepare": 0.05, "first": 0.08, "adapt": 0.77, "restore": 0.08, "report": 0.02}
 SHARES_LOADED = {"prepare": 0.2, "restore": 0.7, "report": 0.10}
+# block by block: a training sees a few windows alone
+SHARES_BLOCKS = {"prepare": 0.03, "restore": 0.92, "write": 0.05}
+SHARES_BLOCKS_TRAINED = {"prepare": 0.03, "train": 0.4, "adapt": 0.4, "restore": 0.52, "write": 0.05}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class Forecast:
         False with the starter or a loaded model, which are not trained.
     adapts : bool
         Whether the starter is adapted to the image.
+    blocks : bool
+        Whether it is restored block by block into stores.
     clock : callable
         Seconds, growing.
     """
@@ -76,6 +81,7 @@ class Forecast:
     epochs: int
     from_scratch: bool
     adapts: bool = False
+    blocks: bool = False
     clock: Callable[[], float] = time.monotonic
     _phase: str = ""
     _began: float = 0.0
@@ -87,7 +93,7 @@ class Forecast:
         """The fraction done, the time left and a sentence for this progress."""
         if progress.phase != self._phase:
             self._phase, self._began, self._done_at_start = progress.phase, self.clock(), progress.done
-        shares = SHARES_SCRATCH if self.from_scratch else SHARES_ADAPTED if self.adapts else SHARES_LOADED
+        shares = self._shares()
         total = max(progress.total, 1)
         part = min(progress.done / total, 1.0)
         before = sum(list(shares.values())[: list(shares).index(progress.phase)])
@@ -108,6 +114,14 @@ class Forecast:
             result=progress.result,
         )
 
+    def _shares(self) -> dict[str, float]:
+        if self.blocks and (self.from_scratch or self.adapts):
+            unused = "adapt" if self.from_scratch else "train"
+            return {phase: share for phase, share in SHARES_BLOCKS_TRAINED.items() if phase != unused}
+        if self.blocks:
+            return SHARES_BLOCKS
+        return SHARES_SCRATCH if self.from_scratch else SHARES_ADAPTED if self.adapts else SHARES_LOADED
+
     def _seconds_left(self, done: int, total: int, share: float, after: float) -> float | None:
         steps = done - self._done_at_start
         if steps > 0 and self._phase in ("train", "first", "adapt", "restore"):
@@ -127,6 +141,9 @@ class Forecast:
             "adapt": "Adapting to the image",
             "restore": "Restoring",
             "report": "Measuring the result",
+            "write": "Writing the levels and metadata",
         }
+        if self.blocks and progress.phase == "restore":
+            return f"Restoring: {progress.done} of {total} blocks"
         share = f" {100 * progress.done // total} %" if total > 1 else ""
         return names[progress.phase] + share

@@ -11,6 +11,7 @@ from napari_vae_repair.errors import InputError
 from napari_vae_repair.plugin.damage_mask import type_of
 from napari_vae_repair.plugin.forecast import Forecast, Update
 from napari_vae_repair.plugin.layers import our_facts
+from napari_vae_repair.plugin.storing import check_fits
 from napari_vae_repair.plugin.worker import import_pipeline, told
 from napari_vae_repair.settings import SCRATCH, Settings
 
@@ -52,8 +53,10 @@ def name_for(names: Sequence[str]) -> str:
 
 
 def joint_steps(snapshots: Sequence[Snapshot], settings: Settings) -> Steps[Model]:
-    """Steps that train on all the snapshots, which are given away; see `joint.train_on` for the errors."""
+    """Steps that train on all the snapshots, which are given away; errors as of `joint.train_on` and `check_fits`."""
     given = list(snapshots)
+    for snapshot in given:
+        check_fits(snapshot, settings, "Training")
 
     def steps(stop: Event) -> Generator[Update, None, Model]:
         if "torch" not in sys.modules:

@@ -16,7 +16,7 @@ from napari_vae_repair.image.atomic import replacing
 from napari_vae_repair.plugin.forecast import Update
 from napari_vae_repair.plugin.label_view import LabelView
 from napari_vae_repair.plugin.layers import our_facts
-from napari_vae_repair.plugin.tab_parts import HOW, button, in_lines, wrapped
+from napari_vae_repair.plugin.tab_parts import HOW, PART, button, in_lines, wrapped
 from napari_vae_repair.uncertainty import FEWEST_SAMPLES, label_table_steps
 
 if TYPE_CHECKING:
@@ -97,11 +97,14 @@ class LabelsBox(QGroupBox):
                 self.labels.addItem(name, layer)
                 if layer is chosen:
                     self.labels.setCurrentIndex(self.labels.count() - 1)
-        kept = None if self._desk.placed is None else self._desk.placed.restoration.samples
+        restoration = None if self._desk.placed is None else self._desk.placed.restoration
+        kept = None if restoration is None else restoration.samples
         enough = kept is not None and len(kept) >= FEWEST_SAMPLES
         self.labels.setEnabled(bool(found))
         self.measure_button.setEnabled(enough and bool(found))
         self.hint.setText((NO_LABELS if enough else NOT_KEPT) if not (enough and found) else self.view.summary)
+        if self._desk.placed is not None and restoration is None:  # in files; the tab says so
+            self.hint.setText("")
         self.hint.setVisible(bool(self.hint.text()))
 
     def measure(self, labels: Any = None) -> None:
@@ -113,14 +116,17 @@ class LabelsBox(QGroupBox):
             Nothing is restored yet, there is no Labels layer, or it does not fit.
         """
         placed, layer = self._desk.placed, self.labels.currentData() if labels is None else labels
+        restoration = None if placed is None else placed.restoration
         if placed is None:
             raise InputError("Nothing is restored yet.", "Labels are measured in a restored layer.", HOW)
+        if restoration is None:
+            raise InputError("The last result lies in files.", "Labels are measured in one in memory.", PART)
         if layer is None:
             raise InputError("There is no Labels layer.", "Regions are marked in one.", NO_LABELS)
         marked = labels_of(layer, placed)
 
         def steps(stop: Event) -> Generator[Update, None, LabelTable]:
-            measuring = label_table_steps(placed.restoration, marked, pixel_size_um=placed.source.pixel_size_um)
+            measuring = label_table_steps(restoration, marked, pixel_size_um=placed.source.pixel_size_um)
             while True:
                 try:
                     done, total = next(measuring)

@@ -22,6 +22,7 @@ __all__ = [
     "LayerData",
     "Snapshot",
     "add_results",
+    "largest_value",
     "layers_of_ours",
     "our_facts",
     "our_layer",
@@ -30,6 +31,7 @@ __all__ = [
     "provenance",
     "result_layers",
     "take_snapshot",
+    "versions",
 ]
 
 METADATA_KEY = "napari-vae-repair"
@@ -61,9 +63,9 @@ def result_layers(restoration: Restoration, source: Snapshot, source_crc32: int 
         stacked = look | _below_axis(source.space, "sample", restoration.damaged.ndim) | {"visible": False}
         results.append(("samples", restoration.samples, stacked, "image"))
     if report.samples > 1:
-        spread = {"colormap": STD_COLORMAP, "contrast_limits": [0.0, _largest(restoration.std)]}
+        spread = {"colormap": STD_COLORMAP, "contrast_limits": [0.0, largest_value(restoration.std)]}
         results.append(("uncertainty", restoration.std, hidden | spread, "image"))
-    largest = _largest(restoration.residual)
+    largest = largest_value(restoration.residual)
     diverging = {"colormap": RESIDUAL_COLORMAP, "contrast_limits": [-largest, largest]}
     results.append(("residual", restoration.residual, hidden | diverging, "image"))
     if restoration.segmentation is not None:
@@ -130,9 +132,14 @@ def provenance(restoration: Restoration, source_name: str) -> dict[str, Any]:
         "axes": restoration.axes,
         "in_source_units": bool(restoration.report.in_source_units),
         "inverted_to": str(restoration.report.inverted_to),
-        "versions": {name: _version(name) for name in ("napari-vae-repair", "torch", "scikit-image", "numpy", "napari")}
-        | {"python": platform.python_version()},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of this package, of those that decide about a result, and of Python."""
+    names = ("napari-vae-repair", "torch", "scikit-image", "numpy", "napari")
+    return {name: _version(name) for name in names} | {"python": platform.python_version()}
 
 
 def percentile_limits(values: NDArray[np.generic]) -> list[float]:
@@ -141,7 +148,8 @@ def percentile_limits(values: NDArray[np.generic]) -> list[float]:
     return [float(low), float(high)] if high > low else [float(low), float(low) + 1.0]
 
 
-def _largest(values: NDArray[np.generic]) -> float:
+def largest_value(values: NDArray[np.generic]) -> float:
+    """Absolute value that half a percent exceed; 1 where that is 0 or not finite."""
     largest = float(np.nanpercentile(np.abs(_some(values)), LIMIT_PERCENTILE))
     return largest if math.isfinite(largest) and largest > 0 else 1.0
 

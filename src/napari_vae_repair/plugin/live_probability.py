@@ -91,6 +91,7 @@ class LiveProbability(QObject):
         """Fill the values block by block; shows them after the plane in view, and at the end if there are others."""
         assert self._placed is not None
         placed, restoration = self._placed, self._placed.restoration
+        assert restoration is not None  # the box offers no other
         if self._values is None:
             self._values = np.zeros_like(restoration.restored)
         values = self._values
@@ -124,6 +125,7 @@ class LiveProbability(QObject):
         """Along the axes other than ``Y``, ``X`` and ``S``."""
         assert self._placed is not None
         restoration, source, viewer = self._placed.restoration, self._placed.source, self._desk.viewer()
+        assert restoration is not None
         axes = restoration.axes.removesuffix("S")
         lies = next(
             (found for role in ("probability", "restored") if (found := our_layer(viewer, source.name, role))), None

@@ -255,7 +255,7 @@ class ModelsTab(QWidget):
     def _ask_to_save(self) -> None:
         placed = self._desk.placed
         if placed is not None and (name := self._ask_for_name("Save model", placed.source.name)) is not None:
-            self.save(placed.restoration.model, name)
+            self.save(placed.result.model, name)
 
     def _ask_to_train(self) -> None:
         first = name_for([layer.name for layer in layers_to_train_on(self._desk.viewer())])

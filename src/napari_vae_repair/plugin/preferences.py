@@ -1,14 +1,21 @@
-"""The settings that the user made in napari's Preferences, the default model and the user's own presets among them."""
+"""The settings that the user made in napari's Preferences: of a run, of large layers, the default model, presets."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from platformdirs import user_cache_path
 
 from napari_vae_repair.errors import SettingsError
 from napari_vae_repair.presets import parse_ways, text_with_way, text_without_way
-from napari_vae_repair.settings import SCRATCH, STARTER, Settings, make_settings
+from napari_vae_repair.settings import SCRATCH, STARTER, Settings, make_settings, parse_memory
 
 PLUGIN_NAME = "napari-vae-repair"
+_WHERE = "Preferences ▸ VAE Repair"
+_ADDRESS = re.compile(r"([a-z]+://)?[^\s:/]+:\d{1,5}/?|[a-z]+://\[[0-9a-fA-F:]+\]:\d{1,5}/?")
 
 
 def read_preferences(base: Settings | None = None) -> Settings:
@@ -22,7 +29,9 @@ def read_preferences(base: Settings | None = None) -> Settings:
     chosen = _stored()
     if chosen is None:
         return base or Settings()
-    model = chosen.model.strip() or STARTER
+    model, memory = chosen.model.strip() or STARTER, chosen.memory.strip()
+    if memory:
+        base = make_settings(base, memory_mb=parse_memory(memory))
     return make_settings(
         base,
         preset=chosen.preset,
@@ -32,6 +41,51 @@ def read_preferences(base: Settings | None = None) -> Settings:
         device=chosen.device,
         seed=chosen.seed,
     )
+
+
+# ---- large layers -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StorePreferences:
+    """How layers are restored that are larger than memory.
+
+    Attributes
+    ----------
+    folder : Path
+        Where their results are written; it need not exist.
+    scheduler : str or None
+        Address of a dask scheduler; None = this process restores.
+    """
+
+    folder: Path
+    scheduler: str | None = None
+
+
+def read_store_preferences() -> StorePreferences:
+    """What Preferences say now of layers that are larger than memory.
+
+    Raises
+    ------
+    SettingsError
+        The folder's path is relative, or what should be an address is none.
+    """
+    chosen = _stored()
+    told, scheduler = ("", "") if chosen is None else (chosen.store_folder.strip(), chosen.scheduler.strip())
+    folder = Path(told).expanduser() if told else user_cache_path(PLUGIN_NAME, appauthor=False) / "results"
+    if not folder.is_absolute():
+        raise SettingsError(
+            f"The folder for large results is {told!r}.",
+            "A whole path is needed, such as /data/results.",
+            f"Correct it under {_WHERE}, or empty it for the cache folder.",
+        )
+    if scheduler and not _ADDRESS.fullmatch(scheduler):
+        raise SettingsError(
+            f"The address of the scheduler is {scheduler!r}.",
+            "The address of a dask scheduler is needed, as in tcp://192.168.1.5:8786.",
+            f"Correct it under {_WHERE}, or empty it to restore here.",
+        )
+    return StorePreferences(folder, scheduler or None)
 
 
 # ---- the default model --------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from superqt import QDoubleSlider
 from napari_vae_repair.errors import InputError, VaeRepairError
 from napari_vae_repair.plugin.layers import percentile_limits
 from napari_vae_repair.plugin.live_probability import LiveProbability
-from napari_vae_repair.plugin.tab_parts import HOW, button, in_lines, wrapped
+from napari_vae_repair.plugin.tab_parts import HOW, PART, button, in_lines, wrapped
 
 if TYPE_CHECKING:
     from napari_vae_repair.plugin.desk import Desk, Placed
@@ -56,11 +56,12 @@ class ProbabilityBox(QGroupBox):
         """Follow another restoration; a probability that was shown of the last one is shown of this one."""
         was_shown = self.live.active
         self.live.stop()
-        sure = placed is not None and placed.restoration.report.samples > 1
+        restoration = None if placed is None else placed.restoration
+        sure = restoration is not None and restoration.report.samples > 1
         self.setEnabled(sure)
         self.summary.setText("Move the slider: a layer shows how surely each value lies above." if sure else "")
-        if placed is not None and sure:
-            self._set_range(*percentile_limits(placed.restoration.restored))
+        if placed is not None and restoration is not None and sure:
+            self._set_range(*percentile_limits(restoration.restored))
             if was_shown:
                 self.live.show(placed, self.threshold.value())
 
@@ -73,7 +74,9 @@ class ProbabilityBox(QGroupBox):
             Nothing is restored yet, or without samples.
         """
         placed = self._desk.placed
-        if placed is None or placed.restoration.report.samples < 2:
+        if placed is not None and placed.restoration is None:
+            raise InputError("The last result lies in files.", "Probabilities are told of one in memory.", PART)
+        if placed is None or placed.restoration is None or placed.restoration.report.samples < 2:
             raise InputError("There is no result with an uncertainty.", "It takes two samples at least.", HOW)
         with QSignalBlocker(self.slider), QSignalBlocker(self.threshold):
             self.threshold.setValue(threshold)

@@ -14,13 +14,18 @@ from napari_vae_repair.plugin.desk import Chosen, Placed, Steps
 from napari_vae_repair.plugin.forecast import Update
 from napari_vae_repair.plugin.layers import add_results, layers_of_ours, result_layers
 from napari_vae_repair.plugin.notices import notify
+from napari_vae_repair.plugin.preferences import read_store_preferences
+from napari_vae_repair.plugin.result_folder import ResultFolders
 from napari_vae_repair.plugin.runner import Runner
 from napari_vae_repair.plugin.snapshot import LayerData, Snapshot
+from napari_vae_repair.plugin.storing import StoredLayers, check_storable, goes_into_stores, storing_steps
 from napari_vae_repair.plugin.waiting import Waiting
 from napari_vae_repair.plugin.worker import restoration_steps, without_frames
 
 if TYPE_CHECKING:
     from napari_vae_repair.restoration import Restoration
+    from napari_vae_repair.settings import Settings
+    from napari_vae_repair.stored import Stored
     from napari_vae_repair.vae.record import Model
 
 T = TypeVar("T")
@@ -39,8 +44,8 @@ class Restoring:
     placed_changed : Signal
         Emitted with each `Placed`, when there is another restoration in the viewer.
     finished : Signal
-        Emitted when a restoration has ended, with its `Restoration`, or None when it was cancelled or failed, and with
-        a sentence on what became of it.
+        Emitted when a restoration has ended, with its `Restoration` or, of a large layer, `Stored`, or None when it was
+        cancelled or failed; and with a sentence on what became of it.
     placed : Placed or None
         The last restoration in the viewer.
     model : Model or None
@@ -62,6 +67,7 @@ class Restoring:
         self._receipt: Snapshot | None = None
         self._source_crc32: int | None = None
         self._replaced: tuple[Placed | None, list[LayerData]] | None = None
+        self._folders = ResultFolders()
         self.runner.updated.connect(self._updated)
 
     @property
@@ -70,14 +76,29 @@ class Restoring:
         return self._receipt is not None and not self._finish.is_set()
 
     def start(self, chosen: Chosen) -> Any:
-        """Restore a choice; nothing may be running. The worker; see `take_snapshot` for the errors."""
+        """Restore a choice, a large one block by block; nothing may be running. The worker.
+
+        Raises
+        ------
+        InputError, SettingsError
+            As `take_snapshot`, and for large layers as `check_storable` and `read_store_preferences`.
+        """
         snapshot = chosen.snapshot()
+        steps, done = self._way(snapshot, chosen.settings)
         # only what places the results is kept here: the pixels belong to the worker, which frees them
         self._receipt, self._source_crc32, self._replaced = snapshot.without_pixels(), None, None
-        self._finish.clear()
         self.waiting.now = weakref.ref(chosen.layer)
-        steps = restoration_steps(snapshot, chosen.settings, self._finish)
-        return self.runner.start(steps, self._restored, self._not_restored, f"Restoring {snapshot.name}")
+        return self.runner.start(steps, done, self._not_restored, f"Restoring {snapshot.name}")
+
+    def _way(self, snapshot: Snapshot, settings: Settings) -> tuple[Steps[Any], Callable[[Any], None]]:
+        """The steps that restore a layer, and what takes their result."""
+        if not goes_into_stores(snapshot, settings):
+            self._finish.clear()
+            return restoration_steps(snapshot, settings, self._finish), self._restored
+        where = read_store_preferences()
+        check_storable(snapshot, settings, where)
+        self._finish.set()  # adapting to windows cannot be ended early
+        return storing_steps(snapshot, settings, where), self._stored
 
     def start_waiting(self) -> None:
         """Restore what waits, if nothing is under way."""
@@ -130,8 +151,13 @@ class Restoring:
 
     def _restored(self, result: Restoration) -> None:
         self.model = result.model
-        hand_over(self._show, result)
+        hand_over(self._show_last, result)
         self._end(result, result.report.headline())
+
+    def _stored(self, result: StoredLayers) -> None:
+        self.model = result.stored.model
+        hand_over(self._show_stored, result)
+        self._end(result.stored, f"{result.stored.report.headline()} Written to {result.folder.path}.")
 
     def _not_restored(self, error: Exception | None) -> None:
         shown = self.placed is not None and self.placed.source is self._receipt
@@ -143,7 +169,7 @@ class Restoring:
             notify(error)
         self._end(None, f"Cancelled; {kept}." if error is None else f"Stopped by an error; {kept}.")
 
-    def _end(self, result: Restoration | None, sentence: str) -> None:
+    def _end(self, result: Restoration | Stored | None, sentence: str) -> None:
         self._receipt = self._replaced = self.waiting.now = None
         self.finished.emit(result, sentence)
         self.start_waiting()
@@ -158,13 +184,29 @@ class Restoring:
         self._replaced = (self.placed, earlier) if earlier else None
         self._show(result)
 
+    def _show_last(self, result: Restoration) -> None:
+        self._show(result)
+        assert self._receipt is not None
+        self._folders.put(self._receipt.name, None, self._viewer())
+
     def _show(self, result: Restoration) -> None:
         viewer, receipt = self._viewer(), self._receipt
         assert receipt is not None
         added = add_results(viewer, result_layers(result, receipt, self._source_crc32))
-        viewer.layers.selection.active = added[-1]
-        self.placed = Placed(result, receipt, self.waiting.now)
-        self.placed_changed.emit(self.placed)
+        self._select(added, Placed(result, receipt, self.waiting.now))
+
+    def _show_stored(self, result: StoredLayers) -> None:
+        receipt = self._receipt
+        assert receipt is not None
+        added = add_results(self._viewer(), result.layers)
+        result.folder.keep()
+        self._select(added, Placed(None, receipt, self.waiting.now, result.stored))
+        self._folders.put(receipt.name, result.folder, self._viewer())
+
+    def _select(self, added: list[Any], placed: Placed) -> None:
+        self._viewer().layers.selection.active = added[-1]
+        self.placed = placed
+        self.placed_changed.emit(placed)
 
     def _put_back(self, replaced: tuple[Placed | None, list[LayerData]]) -> None:
         self.placed, layers = replaced

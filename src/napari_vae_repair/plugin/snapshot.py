@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,8 @@ class Snapshot:
         Of the layer's values, such as "uint16"; kept without the pixels.
     levels : tuple of tuple of int
         Shapes of the lower levels of a multiscale layer, of what is restored, without ``S``.
+    file : Path or None
+        That the layer was opened from.
     """
 
     data: Any
@@ -58,6 +61,16 @@ class Snapshot:
     look: dict[str, Any] = field(default_factory=dict)
     dtype: str = ""
     levels: tuple[tuple[int, ...], ...] = ()
+    file: Path | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what is restored."""
+        if in_memory(self.data):
+            return tuple(self.data.shape)
+        index = (*self.index, *[slice(None)] * (len(self.data.shape) - len(self.index)))
+        sides = zip(index, self.data.shape, strict=True)
+        return tuple(len(range(*item.indices(int(n)))) for item, n in sides if isinstance(item, slice))
 
     def read(self, should_stop: Callable[[], bool] = lambda: False) -> Image:
         """The image with its pixels in memory; dask and files are read here, plane by plane.
@@ -133,6 +146,7 @@ def take_snapshot(layer: Any, *, mask_layer: Any = None, plane_at: Sequence[floa
         },
         dtype=str(data.dtype),
         levels=tuple(tuple(int(level.shape[d]) for d in kept) for level in layer.data[1:]) if layer.multiscale else (),
+        file=Path(layer.source.path) if isinstance(layer.source.path, str | Path) else None,
     )
 
 

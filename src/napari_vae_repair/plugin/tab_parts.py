@@ -8,6 +8,15 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QPushButton
 
 HOW = "Set Samples to 16 and press Restore."
+PART = "Restore the current plane, or a crop of the layer."
+
+
+def in_files(what: str) -> str:
+    """That `what`, the beginning of a sentence, cannot be had of a result that lies in files."""
+    return (
+        f"The last result is larger than memory and lies in files. {what} needs all of it in memory: "
+        "restore the current plane or a crop of the layer for that."
+    )
 
 
 def wrapped(text: str) -> QLabel:

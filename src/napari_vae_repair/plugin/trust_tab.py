@@ -13,6 +13,7 @@ from qtpy.QtGui import QPalette, QShowEvent
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from napari_vae_repair.plugin.forecast import Update
+from napari_vae_repair.plugin.tab_parts import in_files
 
 if TYPE_CHECKING:
     from napari_vae_repair.plugin.desk import Desk, Placed
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 EMPTY = "Restore a layer first: this tab then says how far the result can be trusted, and why."
 WAITING = "Not judged yet. Press Judge when the present work is over."
+STORED = in_files("Judging it")
 PLOT_HEIGHT_PX, MARGIN_PX = 250, 6
 
 
@@ -91,13 +93,14 @@ class TrustTab(QWidget):
     def judge(self) -> bool:
         """Judge the restoration in the viewer, in a thread; False when there is none or other work is under way."""
         placed = self._desk.placed
-        if placed is None:
-            self._desk.tell(EMPTY)
+        restoration = None if placed is None else placed.restoration
+        if placed is None or restoration is None:
+            self._desk.tell(EMPTY if placed is None else STORED)
             return False
 
         def steps(stop: Event) -> Generator[Update, None, Trust]:
             yield Update(0.0, "Judging the result")
-            return placed.restoration.trust(stop.is_set)
+            return restoration.trust(stop.is_set)
 
         return self._desk.work(steps, lambda trust: self._take(placed, trust), "judging")
 
@@ -126,8 +129,12 @@ class TrustTab(QWidget):
     def _catch_up(self) -> None:
         if self.trust is not None and self._ink() != self._drawn_in:
             self._show_state()
-        elif self.isVisible() and self.trust is None and self._desk.placed is not None and not self._desk.running:
+        elif self.isVisible() and self.trust is None and self._judgeable and not self._desk.running:
             self.judge()
+
+    @property
+    def _judgeable(self) -> bool:
+        return self._desk.placed is not None and self._desk.placed.restoration is not None
 
     def _ink(self) -> str:
         return self.palette().color(QPalette.ColorRole.WindowText).name()
@@ -142,10 +149,10 @@ class TrustTab(QWidget):
                 old.setParent(None)  # gone at once; deleted when the event loop is free
                 old.deleteLater()
         placed = self._desk.placed
-        self.judge_button.setEnabled(placed is not None and self.trust is None)
+        self.judge_button.setEnabled(self._judgeable and self.trust is None)
         self.save_button.setEnabled(self.trust is not None)
         if self.trust is None or placed is None:
-            self.summary.setText(EMPTY if placed is None else WAITING)
+            self.summary.setText(EMPTY if placed is None else WAITING if self._judgeable else STORED)
             return
         self.summary.setText(f"{placed.source.name}: {self.trust.summary()}")
         self._drawn_in, self._to_come = self._ink(), self._parts(self.trust)
@@ -187,15 +194,16 @@ class TrustTab(QWidget):
     def save(self, path: str) -> None:
         """Write the page, in a thread; what went wrong is told."""
         placed, trust = self._judged, self.trust
-        if placed is None or trust is None:
-            self._desk.tell(EMPTY if self._desk.placed is None else WAITING)
+        if placed is None or placed.restoration is None or trust is None:
+            self._desk.tell(self.summary.text())
             return
+        restoration, name = placed.restoration, placed.source.name
 
         def steps(stop: Event) -> Generator[Update, None, str]:
             from napari_vae_repair.trust_page import write_trust_page
 
             yield Update(0.0, "Drawing the report")
-            write_trust_page(placed.restoration, path, source=placed.source.name, trust=trust)
+            write_trust_page(restoration, path, source=name, trust=trust)
             return path
 
         self._desk.work(steps, lambda written: self._desk.tell(f"The report was written to {written}"), "saving")

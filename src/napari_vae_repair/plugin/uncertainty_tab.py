@@ -14,7 +14,7 @@ from napari_vae_repair.plugin.forecast import Update
 from napari_vae_repair.plugin.labels_box import LabelsBox
 from napari_vae_repair.plugin.layers import our_facts, our_layer, place_layer
 from napari_vae_repair.plugin.probability_box import ProbabilityBox
-from napari_vae_repair.plugin.tab_parts import HOW, button, wrapped
+from napari_vae_repair.plugin.tab_parts import HOW, button, in_files, wrapped
 
 if TYPE_CHECKING:
     from napari_vae_repair.plugin.desk import Desk, Placed
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 NOTHING_YET = f"Nothing is restored yet. {HOW}"
 NO_SAMPLES = f"The last result has no uncertainty: it was made with fewer than two samples. {HOW}"
+STORED = in_files("What is offered here")
 
 
 class UncertaintyTab(QWidget):
@@ -68,11 +69,12 @@ class UncertaintyTab(QWidget):
         self._show_placed(desk.placed)
 
     def _show_placed(self, placed: Placed | None) -> None:
-        self.hint.setText(NOTHING_YET if placed is None else NO_SAMPLES)
-        self.hint.setVisible(placed is None or placed.restoration.report.samples < 2)
+        restoration = None if placed is None else placed.restoration
+        self.hint.setText(NOTHING_YET if placed is None else NO_SAMPLES if restoration is not None else STORED)
+        self.hint.setVisible(restoration is None or restoration.report.samples < 2)
         self.probability.show_placed(placed)
         self.labels.show_placed()
-        self.cast_button.setEnabled(placed is not None)
+        self.cast_button.setEnabled(restoration is not None)
 
     def cast(self) -> None:
         """Add the restored layer in its source's dtype: the selected one, if it is one of ours, else the last.

@@ -136,7 +136,7 @@ class ViewTab(QWidget):
         try:
             source, restored = self._pair()
             placed = self._desk.placed
-            link = placed is not None and placed.restoration.report.in_source_units
+            link = placed is not None and placed.result.report.in_source_units
             self.split.show(source, restored, self.line.value() / SLIDER_STEPS, link=link)
         except InputError as error:
             self.splits.setChecked(False)

@@ -41,6 +41,7 @@ from napari_vae_repair.settings import Settings, make_settings
 
 if TYPE_CHECKING:
     from napari_vae_repair.restoration import Restoration
+    from napari_vae_repair.stored import Stored
     from napari_vae_repair.vae.record import Model
 
 T = TypeVar("T")
@@ -59,7 +60,8 @@ class VaeRepairWidget(Container[Widget]):
     Attributes
     ----------
     finished : Signal
-        Emitted when a restoration has ended, with its `Restoration`, or None when it was cancelled or failed.
+        Emitted when a restoration has ended, with its `Restoration`, of a large layer `Stored`, or None when it was
+        cancelled or failed.
     placed_changed : SignalInstance
         Emitted with each `Placed`, when there is another restoration in the viewer.
     base_settings : Settings
@@ -265,7 +267,7 @@ class VaeRepairWidget(Container[Widget]):
 
     @property
     def restoration(self) -> Restoration | None:
-        """The last result."""
+        """The last result; None also where it lies in files."""
         return None if self.placed is None else self.placed.restoration
 
     @property
@@ -343,7 +345,7 @@ class VaeRepairWidget(Container[Widget]):
         return command_of(self._repeatable())
 
     def _repeatable(self) -> Chosen:
-        chosen, last = self.chosen(), self.restoration
+        chosen, last = self.chosen(), None if self.placed is None else self.placed.result
         if last is None or last.settings != chosen.settings or self._restoring.layer_of_placed() is not chosen.layer:
             return chosen
         return replace(chosen, settings=repeatable(chosen.settings, last.model.training))
@@ -381,7 +383,7 @@ class VaeRepairWidget(Container[Widget]):
         self._show_buttons()
         self.view.preview.request()
 
-    def _finished(self, result: Restoration | None, sentence: str) -> None:
+    def _finished(self, result: Restoration | Stored | None, sentence: str) -> None:
         if result is None:
             self.panel.end(sentence)
         else:
@@ -456,7 +458,7 @@ def _call(reference: weakref.ref[VaeRepairWidget], method: str) -> None:
         getattr(widget, method)()
 
 
-def _verdict(result: Restoration) -> str:
+def _verdict(result: Restoration | Stored) -> str:
     """What came of adapting, in a few words; "" without it."""
     record = result.model.training.get("adapted") if result.settings.adapts else None
     if record is None:
