@@ -29,8 +29,10 @@ endif
 demo: .venv/installed system
 	$(SCREEN) $(BIN)/vae-repair demo $(if $(IMAGE),"$(IMAGE)") $(DEMO_FLAGS)
 
+# What needs no screen runs on all cores; windows on one, since they wait for each other
 test: .venv/installed system
-	$(SCREEN) $(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -m "not gui" -n auto $(PYTEST_FLAGS)
+	$(SCREEN) $(BIN)/python -m pytest -m gui $(PYTEST_FLAGS)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -13,6 +13,9 @@ from skimage.data import camera
 
 from napari_vae_repair.settings import Settings, make_settings
 
+# Tiny networks lose more by waiting for threads than they win; before any test module loads PyTorch
+os.environ["OMP_NUM_THREADS"] = "1"
+
 if TYPE_CHECKING:
     from napari_vae_repair.restoration import Restoration
     from napari_vae_repair.vae.record import Model
@@ -34,12 +37,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             for item in items:
                 if item.get_closest_marker("gpu"):
                     item.add_marker(pytest.mark.skip(reason="no CUDA device"))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """Tiny networks lose more by waiting for threads than they win; set before PyTorch is loaded, if it is."""
-    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
