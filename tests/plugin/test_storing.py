@@ -108,14 +108,16 @@ def test_pyramids_and_colours_with_their_uncertainty(
 
 
 def test_what_is_small_or_in_memory_is_restored_in_one_piece(
-    viewer: Any, docked: Any, results: Path, noisy: Noisy, monkeypatch: pytest.MonkeyPatch
+    results: Path, noisy: Noisy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from napari.layers import Image
+
     def large_one(layer: Any, at: Any = None) -> bool:
         return goes_into_stores(take_snapshot(layer, plane_at=at), FAST)
 
-    stack = viewer.add_image(da.from_array(noisy(3, 24, 32), chunks=24), name="stack")
+    stack = Image(da.from_array(noisy(3, 24, 32), chunks=24))
     assert large_one(stack)
-    assert not large_one(viewer.add_image(noisy(24, 32)))
+    assert not large_one(Image(noisy(24, 32)))
     monkeypatch.setattr(large, "free_memory_bytes", lambda: 2 * large.needed_bytes(2 * 24 * 32))
     assert large_one(stack)
     assert not large_one(stack, (1, 0, 0))
