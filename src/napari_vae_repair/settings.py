@@ -436,7 +436,7 @@ def _validated(adapter: TypeAdapter[_T], value: Any) -> _T:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise SettingsError(
-            f"The setting {where or 'given'} = {first['input']!r} was refused.",
+            f"The setting {where} = {first['input']!r} was refused." if where else "These settings do not go together.",
             f"{first['msg'].removeprefix('Value error, ').capitalize()}.",
             "Correct it, or leave it out for the default.",
         ) from None

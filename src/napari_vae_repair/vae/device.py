@@ -87,7 +87,8 @@ def choose_device(name: str) -> Device:
             )
         return Device("mps", "Apple GPU (MPS)", None)
     hint = CUDA_HINT if torch.version.cuda is None and shutil.which("nvidia-smi") else ""
-    return Device("cpu", f"CPU, {torch.get_num_threads()} threads", _cpu_autocast(), hint)
+    threads = torch.get_num_threads()
+    return Device("cpu", f"CPU, {threads} thread{'s' * (threads != 1)}", _cpu_autocast(), hint)
 
 
 def _cuda(name: str) -> Device:
