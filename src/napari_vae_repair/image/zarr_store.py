@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,16 +19,16 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from napari_vae_repair.errors import Cancelled, InputError
-from napari_vae_repair.image.atomic import check_folder, replacing, writing
+from napari_vae_repair.image.atomic import check_folder, writing
 from napari_vae_repair.image.axes import check_axes
 from napari_vae_repair.image.ngff import VERSIONS, stored_axes
 from napari_vae_repair.image.record import Colours
 from napari_vae_repair.image.tiff import json_metadata
 from napari_vae_repair.image.zarr_contents import new_array, store_attributes
 from napari_vae_repair.image.zarr_levels import build_level, level_shapes
+from napari_vae_repair.image.zarr_part import Part
 
 CHUNK_PX = 512
-_LINE = re.compile(rb"^(\d+)\.$", re.MULTILINE)
 
 
 def create_store(
@@ -49,9 +47,9 @@ def create_store(
 ) -> StoreWriter:
     """A writer of an OME-Zarr store; `StoreWriter.finish` makes the store appear at `path`.
 
-    Until then everything lies in the hidden folder ``.NAME.part`` beside it. Where that folder was left by a
-    run of the same `plan_key`, shape, dtype, axes, chunks and version, the writer goes on with it and its `done`
-    says which blocks are there; otherwise it is emptied.
+    Until then everything lies in a hidden folder beside it, ``.NAME.PLAN.part``, where PLAN stands for `plan_key`,
+    shape, dtype, axes, chunks and version. Where a run of the same plan left that folder, the writer goes on with it
+    and its `done` says which blocks are there. Those of other plans are removed: one run at a time (`only_writer`).
 
     Parameters
     ----------
@@ -129,6 +127,7 @@ class StoreWriter:
         self.dtype = np.dtype(plan["dtype"])
         self.axes: str = plan["axes"]
         self._plan, self._about, self._letters = plan, about, letters
+        self._part = Part(path, plan)
         self._order = [self.axes.replace("S", "C").index(letter) for letter in letters]
         self._array: Any = None
 
@@ -138,13 +137,12 @@ class StoreWriter:
     @property
     def part(self) -> Path:
         """The hidden folder that holds everything until `finish`."""
-        return self.path.with_name(f".{self.path.name}.part")
+        return self._part.folder
 
     @property
     def done(self) -> set[int]:
         """The numbers given to `mark_done`, also by earlier runs of the same plan."""
-        journal = self.part / "journal"
-        return {int(number) for number in _LINE.findall(journal.read_bytes())} if journal.exists() else set()
+        return self._part.done
 
     def write(self, window: Sequence[slice], values: NDArray[Any]) -> None:
         """Store the values of one window; windows of several processes must not share a chunk.
@@ -161,7 +159,7 @@ class StoreWriter:
         InputError
             The window cuts a chunk, or the values have another shape or dtype.
         ImageFileError
-            The disk is full, or the folder has gone.
+            The disk is full, or the hidden folder was removed, such as by a run of another plan.
         """
         ends = [window[d].indices(self.shape[d]) for d in range(len(self.shape))]
         whole_chunks = all(
@@ -177,83 +175,86 @@ class StoreWriter:
             )
         inside = tuple(slice(*ends[d][:2]) for d in self._order)
         with writing(self.path):
+            self._part.check()
             self._level_0()[inside] = np.transpose(values, self._order).astype(self.dtype, copy=False)
 
     def mark_done(self, number: int) -> None:
         """Note that a block is written; survives a kill at any moment, from several processes of one machine."""
-        # one write of a whole line to the file's end; a line torn by a full disk is told by its missing point
         with writing(self.path):
-            journal = os.open(self.part / "journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-            try:
-                os.write(journal, b"\n%d.\n" % number)
-            finally:
-                os.close(journal)
+            self._part.check()
+            self._part.mark_done(number)
+
+    def note(self, name: str, content: bytes) -> None:
+        """Keep a small file until the store appears, for whoever goes on with this plan; whole or not at all.
+
+        The name is a fixed word of lower-case letters, digits, points and underscores.
+        """
+        self._part.check()
+        self._part.note(name, content)
+
+    def noted(self, name: str) -> bytes | None:
+        """What was given to `note`, also by earlier runs of the same plan; None if nothing was."""
+        return self._part.noted(name)
 
     def finish(
         self, provenance: Mapping[str, Any] | None = None, should_stop: Callable[[], bool] = lambda: False
     ) -> Path:
-        """Make the lower levels and the metadata, and let the store appear at its place.
+        """Make the lower levels and the metadata, and let the store appear at its place: `build` and `appear`."""
+        self.build(provenance, should_stop)
+        return self.appear()
+
+    def build(
+        self, provenance: Mapping[str, Any] | None = None, should_stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Make the lower levels and the metadata; can be repeated.
 
         Parameters
         ----------
         provenance : mapping, optional
             Takes the place of that given to `create_store`.
         should_stop : callable
-            Asked before each block of a level.
+            Asked before each block of a level; `Cancelled` is raised, and the hidden folder can be gone on with.
 
         Raises
         ------
-        Cancelled
-            `should_stop` said so; the hidden folder stays and can be gone on with.
         ImageFileError
-            The disk is full, something that is no store stands at the place, or the provenance is not JSON.
+            The disk is full, the hidden folder was removed, or the provenance is not JSON.
         """
         if provenance is not None:
             self._about = self._about | json_metadata({"provenance": dict(provenance)}, self.path)
         with writing(self.path):
+            self._part.check()
             levels = self._build_levels(should_stop)
             name = self.path.name.split(".")[0]
             self._group().attrs.update(store_attributes(self._plan, self._about, name, self._letters, levels))
-            check_folder(self.path)
-            old = _aside(self.path)
-            if self.path.exists():
-                self.path.rename(old)
-            (self.part / "store").rename(self.path)
-            shutil.rmtree(old, ignore_errors=True)
+
+    def appear(self) -> Path:
+        """Put the store that `build` has made in its place, by renaming; what stands there must be a store, too."""
+        with writing(self.path):
+            self._part.check()
+            self._part.put_in_place()
             self.discard()
         return self.path
 
     def discard(self) -> None:
         """Remove the hidden folder; what stands at the place stays."""
         self._array = None
-        shutil.rmtree(self.part, ignore_errors=True)
+        self._part.remove()
 
     def _start(self) -> None:
         """Go on with a part of the same plan, or begin a new one."""
-        old = _aside(self.path)
-        if old.exists():  # of a process killed at the very end
-            if self.path.exists():
-                shutil.rmtree(old)
-            else:
-                old.rename(self.path)
-        try:
-            known = json.loads((self.part / "plan.json").read_bytes())
-        except (OSError, ValueError):
-            known = None
-        if known == self._plan and (self.part / "store").is_dir():
-            return
-        if self.part.exists():
-            shutil.rmtree(self.part)
-        self.part.mkdir()
-        self._make_array("0", self.shape)
-        # last, so that a part with a plan has everything else
-        with replacing(self.part / "plan.json") as stream:
-            stream.write(json.dumps(self._plan).encode())
+        self._part.put_back()
+        whole = self._part.whole
+        self._part.clear(keep=whole)
+        if not whole:
+            self.part.mkdir()
+            self._make_array("0", self.shape)
+            self._part.seal()
 
     def _group(self) -> Any:
         import zarr
 
-        return zarr.open_group(self.part / "store", mode="a", zarr_format=self._zarr_format)
+        return zarr.open_group(self._part.store, mode="a", zarr_format=self._zarr_format)
 
     @property
     def _zarr_format(self) -> Any:
@@ -281,11 +282,6 @@ class StoreWriter:
             if not build_level(levels[-2], levels[-1], yx, should_stop):
                 raise Cancelled("write")
         return levels
-
-
-def _aside(path: Path) -> Path:
-    """Where a store that stands at `path` waits while the new one is put there."""
-    return path.with_name(f".{path.name}.old")
 
 
 def _chunks(shape: tuple[int, ...], axes: str, chunks: Sequence[int] | None) -> tuple[int, ...]:
