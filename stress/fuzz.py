@@ -228,10 +228,12 @@ def main(argv: list[str] | None = None) -> int:
         table(counts),
         *(f"\n{fault['number']} {fault['name']}: {fault['outcome']}\n{fault['details']}" for fault in faults),
     ]
+    if done < args.count:
+        lines.append(f"\nNOT ENOUGH: {done} of {args.count} files in {args.seconds:.0f} s")
     print("\n".join(lines))
     if args.log is not None:
         args.log.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return 1 if faults else 0
+    return 1 if faults or done < args.count else 0
 
 
 if __name__ == "__main__":

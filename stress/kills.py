@@ -285,12 +285,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--log", type=Path, help="write a line for each kill, and the counts")
     args = parser.parse_args(argv)
     tally = kill_runs(args.kills, args.seed, args.seconds, args.only)
-    told = summary(tally)
+    done, told = sum(tally.kills.values()), summary(tally)
+    if done < args.kills:
+        told += f"\nNOT ENOUGH: {done} of {args.kills} kills in {args.seconds:.0f} s"
     print(told)
     if args.log is not None:
         head = f"python -m stress.kills --kills {args.kills} --seed {args.seed}"
         args.log.write_text("\n".join([head, *tally.lines, "", told]) + "\n", encoding="utf-8")
-    return 1 if tally.faults else 0
+    return 1 if tally.faults or done < args.kills else 0
 
 
 if __name__ == "__main__":
