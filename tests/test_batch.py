@@ -22,12 +22,14 @@ from skimage.data import camera
 from napari_vae_repair.batch import BatchProgress, restore_files
 from napari_vae_repair.batch.hashes import key_of
 from napari_vae_repair.batch.job import Job
-from napari_vae_repair.batch.one import STARTER_FILE, model_sha256
+from napari_vae_repair.batch.one import STARTER_FILE, model_sha256, restore_one
 from napari_vae_repair.batch.worker import work
 from napari_vae_repair.cli import main
 from napari_vae_repair.image.files import read_image
 from napari_vae_repair.image.lock import only_writer
-from napari_vae_repair.settings import make_settings
+from napari_vae_repair.phases import Progress
+from napari_vae_repair.preflight import UsageError
+from napari_vae_repair.settings import Settings, make_settings
 from napari_vae_repair.vae.starter import SHA256
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
@@ -197,6 +199,30 @@ def test_two_runs_into_one_folder(
     assert not (place / "one.tif").exists()
 
 
+def test_a_name_that_is_no_utf_8_is_restored_with_the_deviation_of_samples(place: Path, tmp_path: Path) -> None:
+    name = "\udcff.tif" if sys.platform == "linux" else "\xff.tif"  # other systems refuse such names
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes((place / "in/a.tif").read_bytes())
+    again = []
+    for resume in (False, True):
+        again += restore_files(
+            tmp_path / "in", tmp_path / "out", Settings(device="cpu", seed=0), resume=resume, std=".std.tif"
+        )
+    assert [row.status for row in again] == ["done", "skipped"], again[0].error
+    assert read_image(tmp_path / "out" / name.replace(".tif", ".std.tif")).pixels.min() > 0
+    with (tmp_path / "out/results.csv").open(newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert table[0]["input"].endswith(name.encode(errors="backslashreplace").decode())
+    assert json.loads((tmp_path / "out/results.json").read_text())["rows"][0]["input"] == str(tmp_path / "in" / name)
+
+
+@pytest.mark.parametrize("samples", [0, 1])
+def test_a_standard_deviation_of_too_few_samples_is_refused(place: Path, tmp_path: Path, samples: int) -> None:
+    with pytest.raises(UsageError, match="needs 2 samples or more"):
+        restore_files(place / "in", tmp_path / "out", Settings(samples=samples), std=".std.tif")
+    assert not (tmp_path / "out").exists()
+
+
 # ---- one job at a time, in this process --------------------------------------------------------
 
 
@@ -236,6 +262,25 @@ def test_a_file_that_may_not_be_read_is_a_failed_row(place: Path, tmp_path: Path
     path.write_bytes((place / "in/a.tif").read_bytes())
     path.chmod(0)
     assert "Permission denied" in str(done(Job(str(path), str(tmp_path / "b.tif"), make_settings()))["error"])
+
+
+@pytest.mark.parametrize(("spare_mb", "in_one_piece"), [(300, False), (10**6, True)])
+def test_what_does_not_fit_into_the_memory_given_goes_into_stores_block_by_block(
+    tmp_path: Path, spare_mb: int, in_one_piece: bool
+) -> None:
+    tifffile.imwrite(tmp_path / "in.tif", np.zeros((3000, 3000), np.uint8), compression="zlib")
+    memory_mb = psutil.Process().memory_info().rss // 10**6 + spare_mb
+    settings = make_settings(device="cpu", memory_mb=memory_mb)
+    seen: list[Progress] = []
+
+    def stop(progress: Progress) -> None:
+        seen.append(progress)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore_one(Job(str(tmp_path / "in.tif"), str(tmp_path / "out.ome.zarr"), settings), stop, print)
+    assert seen[0].phase == "prepare"
+    assert (seen[0].model is not None) is in_one_piece  # blocks have theirs once all windows are looked at
 
 
 def test_the_key_tells_content_settings_and_types_but_not_places(place: Path, tmp_path: Path) -> None:

@@ -173,8 +173,13 @@ def test_a_report_can_be_a_page(noisy: Path, tmp_path: Path, capsys: pytest.Capt
         ("restore {in} {dir}/in/ --overwrite", 2, "would be written over a file that is read"),
         ("restore {in} {in}", 2, "would be written over an input"),
         ("restore {in} {out} --std {out}", 2, "would be written over"),
+        ("restore {store}/A/0 {store}", 2, "plate.zarr/A/0, which is read, lies inside"),
+        ("restore {in} {store} --mask {store}/A/0", 2, "which would be replaced as a whole"),
+        ("restore {store}/A/0 {store}/A/0/out.ome.zarr", 2, "would be written inside"),
+        ("restore {in} {dir}/o.zarr --residual {dir}/o.zarr/r.zarr", 2, "an input or another output"),
         ("restore {in} {dir}/out.gif", 2, "does not name a file type"),
         ("restore {in} {out} --std {dir}/s.tif --samples 1", 2, "needs 2 samples"),
+        ("restore {in} {out} --std {dir}/s.tif --set samples=1", 2, "needs 2 samples"),
         ("restore {in} {out} --report {dir}/r.pdf", 2, "r.pdf does not name a kind of report"),
         ("restore {in} {out} --report {dir}/report", 2, "ends in .html"),
         ("restore {in} {out} --dtype uint7", 2, "dtype 'uint7' cannot be used"),
@@ -198,8 +203,12 @@ def test_mistakes_are_told_before_anything_runs(
 ) -> None:
     (tmp_path / "text.tif").write_text("This is no TIFF.")
     write_image(tmp_path / "small.tif", np.eye(32, dtype=np.uint8), "YX")
+    for group in ("plate.zarr", "plate.zarr/A", "plate.zarr/A/0"):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "zarr.json").touch()
     before = sorted(tmp_path.rglob("*"))
     places = {"in": noisy, "dir": tmp_path, "out": tmp_path / "out.tif", "text": tmp_path / "text.tif"}
+    places["store"] = tmp_path / "plate.zarr"
     argv = [part.format(**places, small=tmp_path / "small.tif") for part in arguments.split()]
     assert main(argv) == code
     heard = capsys.readouterr()
@@ -213,6 +222,18 @@ def test_mistakes_are_told_before_anything_runs(
 def test_a_link_to_the_input_is_the_input(noisy: Path, tmp_path: Path) -> None:
     (tmp_path / "link.tif").symlink_to(noisy)
     assert main(["restore", str(noisy), str(tmp_path / "link.tif")]) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_path_that_is_no_utf_8_is_printed_all_the_same(
+    noisy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out, page = noisy.with_name("\udcff.tif"), tmp_path / "\udcfe.tif", tmp_path / "\udcfe.html"
+    noisy.rename(source)
+    assert main(["restore", str(source), str(out), "--report", str(page), "--device", "cpu"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/\\udcfe.tif\n{tmp_path}/\\udcfe.html\n"
+    assert read_image(out).pixels.shape == (64, 64)
+    assert "\\udcff" in page.read_text(encoding="utf-8")
 
 
 # ---- the process ------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Only argparse is imported before a command runs: `vae-repair --help` answers at 
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 
@@ -36,6 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code: 0, 1 = the run failed, 2 = bad usage, 130 = stopped by Ctrl-C, 143 = by SIGTERM.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # not every path can be encoded: on Linux it may hold any bytes, and a console may know few letters
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     try:
         args = _parser().parse_args(argv)
     except SystemExit as end:  # argparse has written its message; 0 after --help and --version

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,18 +30,12 @@ class UsageError(VaeRepairError):
 
 def settings_from(args: argparse.Namespace) -> Settings:
     """The settings of a command line; options that were not given keep their defaults."""
-    from napari_vae_repair.settings import DEFAULT_SAMPLES, make_settings, parse_memory
+    from napari_vae_repair.settings import make_settings, parse_memory
 
     names = ("epochs", "adapt_seconds", "samples", "preset", "chain", "model", "device", "allow_cpu", "seed")
     changes = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
     if getattr(args, "memory", None) is not None:
         changes["memory_mb"] = parse_memory(args.memory)
-    if getattr(args, "std", None) is not None and changes.setdefault("samples", DEFAULT_SAMPLES) < 2:
-        raise UsageError(
-            f"--std was asked for with --samples {changes['samples']}.",
-            "A standard deviation needs 2 samples or more.",
-            f"Leave --samples out for {DEFAULT_SAMPLES}, or leave --std out.",
-        )
     for item in getattr(args, "set", []):
         name, equals, text = item.partition("=")
         *parents, last = name.strip().split(".")
@@ -55,7 +49,29 @@ def settings_from(args: argparse.Namespace) -> Settings:
                 "Write it as in --set training.batch_size=4.",
             )
         place[last] = _value(text)
-    return make_settings(None, **changes)
+    settings = make_settings(None, **changes)
+    return settings if getattr(args, "std", None) is None else with_samples(settings)
+
+
+def with_samples(settings: Settings) -> Settings:
+    """The settings for a run that writes a standard deviation: left to itself, the starter draws no samples.
+
+    Raises
+    ------
+    UsageError
+        If they ask for fewer than two.
+    """
+    from napari_vae_repair.settings import DEFAULT_SAMPLES, make_settings
+
+    if settings.samples is None:
+        return make_settings(settings, samples=DEFAULT_SAMPLES)
+    if settings.samples < 2:
+        raise UsageError(
+            f"--std was asked for with --samples {settings.samples}.",
+            "A standard deviation needs 2 samples or more.",
+            f"Leave --samples out for {DEFAULT_SAMPLES}, or leave --std out.",
+        )
+    return settings
 
 
 def _value(text: str) -> Any:
@@ -66,20 +82,63 @@ def _value(text: str) -> Any:
 
 
 def check_distinct(read: Iterable[str | None], written: Iterable[str | None]) -> list[str]:
-    """Those that are to be written, after checking that all that are read are there and none is written over them."""
+    """Those that are to be written, after checking that all that are read are there and none is written over them.
+
+    Raises
+    ------
+    UsageError
+        Something that is read is missing, or two of the paths are one, or one lies inside another.
+    """
     inputs, outputs = ([path for path in paths if path is not None] for paths in (read, written))
     for path in inputs:
         check_exists(path)
-    taken = {os.path.realpath(path) for path in inputs}
+    read_from = {real_path(path): path for path in inputs}
+    written_to: dict[str, str] = {}
     for path in outputs:
-        if os.path.realpath(path) in taken:
+        real = real_path(path)
+        if real in read_from or real in written_to:
             raise UsageError(
                 f"{path} would be written over an input or over another output.",
                 "Each file that is written needs a path of its own.",
                 "Give it another name.",
             )
-        taken.add(os.path.realpath(path))
+        written_to[real] = path
+    check_apart(read_from, written_to)
     return outputs
+
+
+def check_apart(read: Mapping[str, str], written: Mapping[str, str]) -> None:
+    """Raise `UsageError` where something lies inside a store that is written, or is written inside one that is read.
+
+    A store is replaced as a whole: what was inside is gone.
+
+    Parameters
+    ----------
+    read, written : mapping of str to str
+        Paths as they were given, by `real_path`.
+    """
+    held = {str(folder): path for real, path in read.items() for folder in Path(real).parents}
+    for real, path in written.items():
+        if real in held:
+            raise UsageError(
+                f"{held[real]}, which is read, lies inside {path}, which would be replaced as a whole.",
+                "A result must not hold what is read.",
+                "Give the result a place outside of it.",
+            )
+        for folder in map(str, Path(real).parents):
+            # within an input that is a file nothing can be written, as the system will say
+            around = written.get(folder) or (read.get(folder) if Path(folder).is_dir() else None)
+            if around is not None:
+                raise UsageError(
+                    f"{path} would be written inside {around}, an input or another output.",
+                    "Stores that are read stay as they are, and those that are written hold one result.",
+                    "Give it a place outside of it.",
+                )
+
+
+def real_path(path: str) -> str:
+    """What tells whether two paths name one file: links followed, and on Windows without the case of letters."""
+    return os.path.normcase(os.path.realpath(path))
 
 
 def check_report(path: str | None) -> None:

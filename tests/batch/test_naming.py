@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,26 @@ def test_no_result_is_written_over_a_file_that_is_read(tree: Path) -> None:
             (tree / "data/sub/a.tif").symlink_to(tree / "data/sub/a.TIFF")
         with pytest.raises(UsageError, match="would be written over a file that is read"):
             make_jobs(found, output, make_settings(), FileOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("given", "output", "options", "said"),
+    [
+        ("data/a.ome.zarr", "truth", {"mask": "truth/a.ome.zarr/labels/m"}, "labels/m, which is read, lies inside"),
+        ("data/a.ome.zarr", "data/a.ome.zarr", {}, "would be written inside data/a.ome.zarr"),
+        ("data/a.tif", "data/a.ome.zarr/labels", {"mask": "data/a.ome.zarr"}, "inside data/a.ome.zarr, an input"),
+        ("data/a.ome.zarr", "truth", {"mask": "data/c.png"}, None),
+    ],
+)
+def test_no_store_is_replaced_around_what_is_read_nor_written_into(
+    tree: Path, given: str, output: str, options: dict[str, str], said: str | None
+) -> None:
+    for name in ("data/a.ome.zarr", "truth/a.ome.zarr", "truth/a.ome.zarr/labels/m"):
+        (tree / name).mkdir(parents=True)
+        (tree / name / "zarr.json").touch()
+    found = find_inputs([given], Path(output)).found
+    with nullcontext() if said is None else pytest.raises(UsageError, match=said):
+        make_jobs(found, Path(output), make_settings(), FileOptions(**{"format": "ome.zarr"} | options))
 
 
 def test_companions_lie_at_the_same_place_or_are_one_file(tree: Path) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from napari_vae_repair.batch.job import Job
 from napari_vae_repair.batch.listing import Found, counts_as_file
-from napari_vae_repair.preflight import FORMATS, UsageError, check_report
+from napari_vae_repair.preflight import FORMATS, UsageError, check_apart, check_report, real_path
 from napari_vae_repair.settings import SCRATCH, STARTER, Settings
 
 _DOUBLE = (".ome.tif", ".ome.tiff", ".ome.zarr")
@@ -57,8 +56,8 @@ def make_jobs(found: Sequence[Found], output: Path, settings: Settings, options:
     Raises
     ------
     UsageError
-        Two results would have one name, a result would replace a file that is read, an option names no file type, or
-        a mask or reference is missing.
+        Two results would have one name, a result would replace a file that is read or a store around it, or lie in
+        such a store, an option names no file type, or a mask or reference is missing.
     """
     _check_options(options)
     jobs = [_job(each, output, settings, options) for each in found]
@@ -146,11 +145,12 @@ def _check_companions(jobs: Sequence[Job], options: FileOptions) -> None:
 
 def _check_distinct(jobs: Sequence[Job], settings: Settings) -> None:
     model = () if settings.model in (STARTER, SCRATCH) else (settings.model,)
-    read = {_real(path) for job in jobs for path in job.read} | {_real(path) for path in model}
+    read = {real_path(path): path for path in (*model, *(path for job in jobs for path in job.read))}
     taken: dict[str, str] = {}
+    written: dict[str, str] = {}
     for job in jobs:
         for path in job.written:
-            real = _real(path)
+            real = real_path(path)
             if real in read:
                 raise UsageError(
                     f"{path} would be written over a file that is read.",
@@ -165,11 +165,8 @@ def _check_distinct(jobs: Sequence[Job], settings: Settings) -> None:
                     "Restore them into separate folders, leave --format out, or put a pattern between quotes "
                     "('data/**/*.tif'), so that its folders are kept.",
                 )
-            taken[real] = job.input
-
-
-def _real(path: str) -> str:
-    return os.path.normcase(os.path.realpath(path))
+            taken[real], written[real] = job.input, path
+    check_apart(read, written)
 
 
 def _some(paths: Iterable[str]) -> str:

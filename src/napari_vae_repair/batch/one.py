@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from napari_vae_repair import __version__
 from napari_vae_repair.batch.job import Job
 from napari_vae_repair.preflight import check_formats, float_dtype, output_dtype, read_mask, read_reference
-from napari_vae_repair.settings import SCRATCH, STARTER, Settings
+from napari_vae_repair.settings import DEFAULT_SAMPLES, SCRATCH, STARTER, Settings
 
 if TYPE_CHECKING:
     from napari_vae_repair.image.record import Image
@@ -35,7 +35,8 @@ def restore_one(
 ) -> Restoration | Stored:
     """Restore one file and write what the job asks for; all outputs are locked meanwhile.
 
-    Stores are written block by block where the image has more than `IN_ONE_PIECE_PX` pixels, or on a cluster.
+    Stores are written block by block where the image has more than `IN_ONE_PIECE_PX` pixels, where one piece does not
+    fit into `Settings.memory_mb`, or on a cluster.
 
     Parameters
     ----------
@@ -86,7 +87,25 @@ def _is_large(job: Job) -> bool:
     from napari_vae_repair.image.opened import open_image
 
     with open_image(job.input, job.axes) as image:
-        return bool(math.prod(image.array.shape) > IN_ONE_PIECE_PX)
+        size, itemsize = math.prod(image.array.shape), int(image.array.dtype.itemsize)
+    # without memory_mb what is free at the moment must not decide, for the bytes would not be the same again
+    if size > IN_ONE_PIECE_PX or job.settings.memory_mb is None:
+        return bool(size > IN_ONE_PIECE_PX)
+    read_bytes = size * (itemsize + (job.mask is not None))
+    return not _fits(size, read_bytes, job.settings)
+
+
+def _fits(values: int, read_bytes: int, settings: Settings) -> bool:
+    """Whether one piece will be within `memory_mb`, once image and mask are read: as `check_whole` will find."""
+    import psutil
+
+    import napari_vae_repair.pipeline  # noqa: F401 - its libraries count, too
+    from napari_vae_repair.vae.memory import MB, whole_image_bytes
+
+    assert settings.memory_mb is not None
+    kept = (DEFAULT_SAMPLES if settings.samples is None else settings.samples) * settings.keep_samples
+    needed = whole_image_bytes(values, kept) + read_bytes + int(psutil.Process().memory_info().rss)
+    return needed <= settings.memory_mb * MB
 
 
 def _restore_by_blocks(
@@ -222,7 +241,8 @@ def write_report(restoration: Restoration, path: Path, source: str) -> None:
     if path.suffix.lower() == ".html":
         from napari_vae_repair.trust_page import write_trust_page
 
-        write_trust_page(restoration, path, source=source)
+        # a page is UTF-8, and not all names of files are
+        write_trust_page(restoration, path, source=source.encode(errors="backslashreplace").decode())
     else:
         write_json(restoration.report.to_dict() | {"trust": restoration.trust().to_dict()}, path)
 

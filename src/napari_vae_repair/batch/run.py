@@ -18,7 +18,7 @@ from napari_vae_repair.batch.naming import FileOptions, make_jobs
 from napari_vae_repair.batch.supervisor import supervise
 from napari_vae_repair.batch.table import CSV_NAME, JSON_NAME, write_table
 from napari_vae_repair.errors import VaeRepairError
-from napari_vae_repair.preflight import UsageError
+from napari_vae_repair.preflight import UsageError, with_samples
 from napari_vae_repair.settings import Settings, make_settings
 
 TILE_PX = 512  # of a batch: what memory is free at the moment must not decide the last bits of a result
@@ -90,7 +90,7 @@ def restore_files(
     on_listed : callable, optional
         Called before anything runs with the files that were left out as results of this package.
     **options
-        Fields of `FileOptions`.
+        Fields of `FileOptions`. With `std`, 16 samples are drawn where the settings leave their number open.
 
     Returns
     -------
@@ -100,7 +100,8 @@ def restore_files(
     Raises
     ------
     UsageError
-        Nothing is found, results would replace each other or what is there already, or an option cannot be used.
+        Nothing is found, results would replace each other or what is there already, an option cannot be used, or
+        `std` is asked for with fewer than two samples.
     ImageFileError
         Another run is writing to the folder, or it cannot be written at all.
     """
@@ -109,6 +110,8 @@ def restore_files(
     folder, chosen = Path(output), settings or make_settings()
     if chosen.tile_px is None and chosen.memory_mb is None:
         chosen = chosen.model_copy(update={"tile_px": TILE_PX})
+    if options.get("std") is not None:
+        chosen = with_samples(chosen)
     given = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     listing = find_inputs([os.fspath(each) for each in given], folder, Journal(folder).results())
     planned = make_jobs(listing.found, folder, chosen, FileOptions(**options))

@@ -23,6 +23,8 @@ COLUMNS = (
     "noise_grade", "in_source_units", "residual_std", "residual_over_noise", "residual_correlation_x",
     "residual_correlation_y", "psnr_before", "psnr", "ssim_before", "ssim", "device", "notes", "error",
 )  # fmt: skip
+_OF_OTHERS = ("input", "output", "device", "notes", "error")  # text with names of files and messages in it
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
 
 
 def measured(row: dict[str, Any], report: Report | StoredReport) -> dict[str, Any]:
@@ -40,9 +42,11 @@ def measured(row: dict[str, Any], report: Report | StoredReport) -> dict[str, An
 
 
 def write_table(rows: Sequence[Row], folder: Path) -> None:
-    """Write both files, each whole or not at all.
+    r"""Write both files, each whole or not at all.
 
-    In the CSV, numbers of several channels stand in one cell with "; " between them, and so do notes.
+    In the CSV, numbers of several channels stand in one cell with "; " between them, and so do notes; text that a
+    spreadsheet would take for a formula has an apostrophe before it; bytes of a file's name that are no UTF-8 read as
+    in ``\udcff``, and returns as ``\r``.
 
     Raises
     ------
@@ -57,7 +61,7 @@ def write_table(rows: Sequence[Row], folder: Path) -> None:
     writer.writeheader()
     writer.writerows(_cells(row) for row in rows)
     with replacing(folder / CSV_NAME) as stream:
-        stream.write(text.getvalue().encode())
+        stream.write(text.getvalue().encode(errors="backslashreplace"))
     counts = Counter(row.status for row in rows)
     content = {"version": __version__, "counts": dict(counts), "rows": [row.to_dict() for row in rows]}
     write_json(content, folder / JSON_NAME)
@@ -89,7 +93,12 @@ def _cells(row: Row) -> dict[str, Any]:
         for name in ("psnr", "ssim"):
             cells[f"{name}_before"] = _number(row.against_reference["prepared"][name])
             cells[name] = _number(row.against_reference["restored"][name])
-    return cells
+    return cells | {name: _plain(cells[name]) for name in _OF_OTHERS}
+
+
+def _plain(text: str) -> str:
+    """The text so that spreadsheets show it, and that it ends no row: Python 3.11 writes a return without quotes."""
+    return ("'" * text.startswith(_FORMULA) + text).replace("\r", "\\r")
 
 
 def _joined(values: Any) -> str:
