@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import struct
@@ -12,6 +13,7 @@ import numpy as np
 import PIL.Image
 import tifffile
 import zarr
+from zarr.codecs import GzipCodec
 
 from napari_vae_repair.image.files import StoredImage, write_image, write_layers
 from stress.seeds import SEEDS
@@ -103,6 +105,12 @@ def shape_of_lists(path: Path) -> None:
     (path / "0" / ".zarray").write_text(json.dumps(metadata | {"shape": [[[2] * 40, 24, 32]] * 40}))
 
 
+def chunk_that_unpacks_to_more(path: Path) -> None:
+    """64 MB came out of a chunk of 768 bytes."""
+    zarr.create_array(path, data=PIXELS[0], chunks=PIXELS[0].shape, dimension_names=["y", "x"], compressors=GzipCodec())
+    (path / "c" / "0" / "0").write_bytes(gzip.compress(bytes(2**26), 1))
+
+
 def empty_group(path: Path) -> None:
     """A zarr group without an image."""
     zarr.create_group(path)
@@ -120,5 +128,6 @@ CASES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "shape of lists": ("a.ome.zarr", shape_of_lists),
     "name with control characters": ("a.ome.tif", name_with_control_characters),
     "dtype of a note": ("a.ome.tif", dtype_of_a_note),
+    "chunk that unpacks to more": ("a.ome.zarr", chunk_that_unpacks_to_more),
     "empty group": ("a.ome.zarr", empty_group),
 }

@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numcodecs
 import numpy as np
 import pytest
 import zarr
@@ -205,6 +206,102 @@ def test_a_chunk_that_is_cut_off_is_told_when_it_is_read(tmp_path: Path, codec: 
     chunk.write_bytes(chunk.read_bytes()[:left])
     with open_image(path, "CZYX") as opened, pytest.raises(ImageFileError, match=r"a\.zarr.* cannot be read"):
         opened.array[...]
+
+
+V2: dict[str, dict[str, Any]] = {
+    **{name: {"compressors": {"id": name}} for name in ("gzip", "zlib", "bz2", "lzma", "lz4", "zstd", "blosc")},
+    "delta": {"filters": [numcodecs.Delta("<u2")], "compressors": {"id": "gzip"}},
+    "packed filter": {"filters": [numcodecs.Shuffle(2), numcodecs.Zlib()], "compressors": None},
+}
+V3: dict[str, dict[str, Any]] = {
+    "gzip": {"compressors": zarr.codecs.GzipCodec()},
+    "zstd": {"compressors": zarr.codecs.ZstdCodec(checksum=True)},
+    "blosc": {"compressors": zarr.codecs.BloscCodec()},
+    "two": {"compressors": [zarr.codecs.GzipCodec(), zarr.codecs.Crc32cCodec()]},
+    "shard": {"compressors": zarr.codecs.GzipCodec(), "shards": True},
+    "zstd shard": {"compressors": zarr.codecs.ZstdCodec(), "shards": True},
+    "zlib": {"compressors": {"name": "numcodecs.zlib", "configuration": {}}},
+    "lz4": {"compressors": {"name": "numcodecs.lz4", "configuration": {}}},
+}
+PACKED = [(2, name) for name in V2] + [(3, name) for name in V3]
+PLAIN = {"uncompressed": {"compressors": None}, "uncompressed shard": {"compressors": None, "shards": True}}
+
+
+def packed(path: Path, values: np.ndarray, zarr_format: int, name: str) -> Path:
+    options = dict((V2 if zarr_format == 2 else V3 | PLAIN)[name])
+    if options.pop("shards", False):
+        options["shards"] = values.shape
+    zarr.create_array(path, data=values, chunks=values.shape, zarr_format=zarr_format, fill_value=7, **options)
+    return path
+
+
+def shrunk(path: Path, side: int) -> Path:
+    """The same chunks, which claim to be smaller."""
+    name = path / ".zarray" if (path / ".zarray").exists() else path / "zarr.json"
+    record = json.loads(name.read_bytes())
+    record["shape"] = [side, side]
+    if name.name == ".zarray":
+        record["chunks"] = [side, side]
+    else:
+        record["chunk_grid"]["configuration"]["chunk_shape"] = [side, side]
+        for codec in record["codecs"]:
+            if codec["name"] == "sharding_indexed":
+                codec["configuration"]["chunk_shape"] = [side, side]
+    name.write_text(json.dumps(record))
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr version 3")
+@pytest.mark.parametrize(("zarr_format", "name"), [*PACKED, *((3, name) for name in PLAIN)])
+def test_chunks_of_every_known_codec_are_read_in_this_process_and_in_others(
+    tmp_path: Path, zarr_format: int, name: str
+) -> None:
+    path = packed(tmp_path / "a.zarr", VALUES[0, 0], zarr_format, name)
+    array = open_image(path, "YX").array
+    np.testing.assert_array_equal(array[3:9, ::2], VALUES[0, 0, 3:9, ::2])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(array))[...], VALUES[0, 0])
+
+
+@pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr version 3")
+@pytest.mark.parametrize(("zarr_format", "name"), PACKED)
+def test_chunks_that_unpack_to_more_than_they_should_are_refused(tmp_path: Path, zarr_format: int, name: str) -> None:
+    path = shrunk(packed(tmp_path / "a.zarr", np.zeros((1024, 1024), "uint16"), zarr_format, name), 64)
+    array = open_image(path, "YX").array
+    for one in (array, pickle.loads(pickle.dumps(array))):
+        with pytest.raises(ImageFileError, match=r"a\.zarr.* cannot be read.* more than \d+"):
+            one[...]
+
+
+@pytest.mark.parametrize("place", ["filters", "compressor"])
+def test_a_codec_that_runs_programs_is_refused_before_it_is_asked(tmp_path: Path, place: str) -> None:
+    path = packed(tmp_path / "a.zarr", VALUES[0, 0], 2, "gzip")
+    record = json.loads((path / ".zarray").read_bytes())
+    pickled = {"id": "pickle", "protocol": 5}
+    (path / ".zarray").write_text(
+        json.dumps(record | {"filters": None, "compressor": None, place: [pickled] if place == "filters" else pickled})
+    )
+    harm = f"cposix\nmkdir\n(V{tmp_path / 'harm'}\ntR.".encode()
+    (path / "0.0").write_bytes(harm)
+    with pytest.raises(ImageFileError, match="'pickle'"):
+        open_image(path, "YX").array[...]
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_codec_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    path = packed(tmp_path / "a.zarr", VALUES[0, 0], 2, "gzip")
+    record = json.loads((path / ".zarray").read_bytes())
+    (path / ".zarray").write_text(json.dumps(record | {"filters": [{"id": "base64"}]}))
+    with pytest.raises(ImageFileError, match=r"a\.zarr cannot be read: its chunks are packed with 'base64'"):
+        open_image(path, "YX")
+
+
+def test_a_filter_that_makes_texts_of_numbers_is_refused(tmp_path: Path) -> None:
+    path = packed(tmp_path / "a.zarr", VALUES[0, 0], 2, "gzip")
+    record = json.loads((path / ".zarray").read_bytes())
+    texts = {"id": "astype", "encode_dtype": "<u2", "decode_dtype": "<U100000"}
+    (path / ".zarray").write_text(json.dumps(record | {"filters": [texts]}))
+    with pytest.raises(ImageFileError, match="makes values of <U100000"):
+        open_image(path, "YX")
 
 
 def test_an_empty_store_that_claims_more_than_the_memory_is_refused_whole_and_opened_in_parts(tmp_path: Path) -> None:

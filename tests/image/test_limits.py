@@ -12,7 +12,9 @@ import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import imagecodecs
 import numpy as np
 import PIL.Image
 import pytest
@@ -182,6 +184,41 @@ def test_pictures_beyond_the_limit_of_pillow_are_read(
     with pytest.raises(PIL.Image.DecompressionBombError):
         PIL.Image.open(path)
     assert read_image(path).pixels.shape == SMALL.shape
+
+
+def zstd_of_unknown_size(size: int) -> bytes:
+    """A frame of blocks of 128 KiB of zeros, four bytes each, without the size of it all."""
+    blocks = [struct.pack("<I", (2**17 << 3 | 1 << 1))[:3] + b"\0"] * (size // 2**17)
+    return struct.pack("<IBB", 0xFD2FB528, 0, 0x38) + b"".join(blocks) + struct.pack("<I", 1)[:3]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is read from /proc")
+def test_a_chunk_that_unpacks_to_200_mb_is_refused_in_little_memory(tmp_path: Path) -> None:
+    packer = zlib.compressobj(1, wbits=31)
+    gzip = packer.compress(bytes(200 * 2**20)) + packer.flush()
+    zstd = zstd_of_unknown_size(200 * 2**20)
+    kinds: list[tuple[int, Any, bytes]] = [
+        (2, None, SMALL.tobytes()),  # the first one read, so that all libraries are there
+        (2, {"id": "gzip"}, gzip),
+        (2, {"id": "zstd"}, zstd),
+        (2, {"id": "zstd"}, imagecodecs.zstd_encode(bytes(200 * 2**20))),
+        (3, zarr.codecs.GzipCodec(), gzip),
+        (3, zarr.codecs.ZstdCodec(), zstd),
+    ]
+    paths = []
+    for number, (zarr_format, codec, content) in enumerate(kinds):
+        paths.append(tmp_path / f"{number}.zarr")
+        options: dict[str, Any] = {"attributes": {"_ARRAY_DIMENSIONS": ["y", "x"]}, "compressors": codec}
+        zarr.create_array(paths[-1], data=SMALL, chunks=SMALL.shape, zarr_format=zarr_format, **options)
+        (paths[-1] / ("0.0" if zarr_format == 2 else "c/0/0")).write_bytes(content)
+        assert len(content) < 1_000_000
+    done = subprocess.run([sys.executable, "-c", MEASURE, *paths], capture_output=True, text=True, check=True, cwd=ROOT)
+    honest, *bombs = json.loads(done.stdout).items()
+    assert honest[1][0] == "read"
+    for path, (reason, seconds, mebibytes) in bombs:
+        assert "more than" in reason, (path, reason)
+        assert seconds < 1, path
+        assert mebibytes < 20, path
 
 
 def test_a_picture_of_another_kind_does_not_start_another_decoder(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import zarr
 
 from napari_vae_repair.errors import Cancelled, ImageFileError, InputError
+from napari_vae_repair.image.files import read_provenance
 from napari_vae_repair.image.omezarr import StoreWriter, create_store
 from napari_vae_repair.image.opened import open_image
 from napari_vae_repair.image.zarr_levels import halved
@@ -223,6 +225,122 @@ def test_a_cancelled_end_can_be_gone_on_with(tmp_path: Path) -> None:
         writer.finish(should_stop=lambda: True)
     assert not (tmp_path / "a.zarr").exists()
     assert len(open_image(create_store(tmp_path / "a.zarr", (600, 600), "uint16", "YX").finish()).levels) == 3
+
+
+def test_stores_of_one_run_are_built_first_and_a_stop_between_costs_no_block(tmp_path: Path) -> None:
+    values = some_values((600, 600))
+    paths = [tmp_path / "a.zarr", tmp_path / "b.zarr"]
+    written(paths[0], values[:40, :40], "YX")
+    for path in paths:
+        writer = create_store(path, values.shape, values.dtype, "YX")
+        writer.write((slice(0, 600), slice(0, 600)), values)
+        writer.mark_done(0)
+    create_store(paths[0], values.shape, values.dtype, "YX").build({"made": 1})
+    with pytest.raises(Cancelled):
+        writer.build({"made": 1}, lambda: True)
+    assert open_image(paths[0]).array.shape == (40, 40)
+    assert not paths[1].exists()
+    again = [create_store(path, values.shape, values.dtype, "YX") for path in paths]
+    assert [writer.done for writer in again] == [{0}, {0}]
+    for writer in again:
+        writer.build({"made": 2})
+    for path in [writer.appear() for writer in again]:
+        assert len(open_image(path).levels) == 3
+        assert read_provenance(path) == {"made": 2}
+        np.testing.assert_array_equal(open_image(path).array[...], values)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.zarr", "b.zarr"]
+
+
+def test_the_old_store_stays_where_the_new_one_cannot_be_put_in_its_place(tmp_path: Path) -> None:
+    path, values = tmp_path / "a.zarr", some_values((40, 48))
+    written(path, values, "YX")
+    writer = begun(path)
+    writer.build()
+    shutil.rmtree(writer.part / "store")
+    with pytest.raises(ImageFileError, match="could not be written"):
+        writer.appear()
+    np.testing.assert_array_equal(open_image(path).array[...], values)
+
+
+# ---- a part belongs to one plan ---------------------------------------------------------------
+
+
+def test_a_late_worker_of_another_plan_reaches_neither_the_next_part_nor_makes_its_own_again(tmp_path: Path) -> None:
+    values = some_values((40, 48))
+    late = pickle.loads(pickle.dumps(begun(tmp_path / "a.zarr", "first")))
+    late.write((slice(0, 16), slice(0, 48)), values[:16])
+    late.mark_done(0)
+    writer = begun(tmp_path / "a.zarr", "second")
+    for act in (
+        lambda: late.write((slice(16, 32), slice(0, 48)), values[16:32]),
+        lambda: late.mark_done(1),
+        lambda: late.note("tile", b"512"),
+        late.build,
+        late.appear,
+    ):
+        with pytest.raises(ImageFileError, match="was removed by a later run or the user"):
+            act()
+    assert writer.done == set()
+    assert [entry.name for entry in tmp_path.iterdir()] == [writer.part.name]
+    assert not open_image(writer.finish()).array[...].any()
+
+
+def test_the_next_plan_begins_while_workers_still_write_into_the_last_ones_part(tmp_path: Path) -> None:
+    old = begun(tmp_path / "a.zarr", "first").part
+    ended = threading.Event()
+
+    def keep_writing() -> None:
+        number = 0
+        while not ended.is_set():
+            number += 1
+            try:
+                (old / "store" / "0").mkdir(parents=True, exist_ok=True)
+                (old / "store" / "0" / str(number % 50)).write_bytes(b"late")
+            except OSError:  # the folder has gone in between
+                continue
+
+    worker = threading.Thread(target=keep_writing)
+    worker.start()
+    try:
+        begun(tmp_path / "a.zarr", "second").finish()
+    finally:
+        ended.set()
+        worker.join()
+    assert not (old / "plan.json").exists()
+    begun(tmp_path / "a.zarr", "third").discard()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_only_parts_of_the_same_store_are_cleared_away(tmp_path: Path) -> None:
+    others = [begun(tmp_path / name).part.name for name in ("b.zarr", "a.zarr.old", "[a].zarr")]
+    (tmp_path / ".a.zarr.0123abcd.part").mkdir()
+    (tmp_path / ".a.zarr.0123abce.part").write_text("mine")
+    (tmp_path / ".a.zarr.mine.part" / "store").mkdir(parents=True)
+    begun(tmp_path / "a.zarr", "first")
+    kept = {*others, ".a.zarr.0123abcd.part", ".a.zarr.0123abce.part", ".a.zarr.mine.part"}
+    part = begun(tmp_path / "a.zarr", "second").part
+    assert {entry.name for entry in tmp_path.iterdir()} == kept | {part.name}
+
+
+def test_a_part_whose_store_was_put_in_its_place_is_not_gone_on_with(tmp_path: Path) -> None:
+    writer = begun(tmp_path / "a.zarr")
+    writer.mark_done(3)
+    shutil.rmtree(writer.part / "store")
+    (writer.part / "store" / "0" / "c" / "0").mkdir(parents=True)  # by a chunk that came late
+    assert begun(tmp_path / "a.zarr").done == set()
+
+
+def test_notes_are_found_by_the_next_run_of_the_same_plan_alone(tmp_path: Path) -> None:
+    writer = begun(tmp_path / "a.zarr")
+    assert writer.noted("tile_px") is None
+    for content in (b"256", b"512"):
+        writer.note("tile_px", content)
+    writer.note("model.safetensors", bytes(1000))
+    again = begun(tmp_path / "a.zarr")
+    assert (again.noted("tile_px"), again.noted("model.safetensors")) == (b"512", bytes(1000))
+    with pytest.raises(AssertionError):
+        again.note("../tile", b"")
+    assert begun(tmp_path / "a.zarr", "other").noted("tile_px") is None
 
 
 @pytest.mark.parametrize(
