@@ -15,7 +15,7 @@ from skimage.data import camera
 
 from napari_vae_repair import restore
 from napari_vae_repair.cli import main
-from napari_vae_repair.errors import Cancelled, ClusterError, ImageFileError, InputError
+from napari_vae_repair.errors import Cancelled, ClusterError, ImageFileError, InputError, SettingsError
 from napari_vae_repair.image.files import read_image, read_provenance, write_image
 from napari_vae_repair.image.lock import only_writer
 from napari_vae_repair.image.opened import OpenedImage, in_memory
@@ -132,6 +132,58 @@ def test_arrays_are_never_gone_on_with_and_never_sent_to_workers(image: Path, tm
         run(opened, output, scheduler="tcp://127.0.0.1:9")
     with pytest.raises(InputError, match="the mask is an array"):
         run(image, output, scheduler="tcp://127.0.0.1:9", mask=np.zeros((80, 560), dtype=bool))
+
+
+def test_what_was_trained_is_not_trained_again(image: Path, tmp_path: Path) -> None:
+    settings = make_settings(
+        epochs=2, device="cpu", samples=2, network={"widths": (4, 4), "latents": (1, 1)}, seed=5,
+        training={"patches_per_epoch": 8, "patch_px": 16},
+    )  # fmt: skip
+    whole, _ = run(image, tmp_path / "undisturbed" / "x.ome.zarr", settings=settings)
+    output = tmp_path / "x.ome.zarr"
+    with pytest.raises(Cancelled):
+        run(image, output, stop_after=1, settings=settings)
+    stored, seen = run(image, output, settings=settings)
+    assert stored.report.resumed == 1
+    assert "train" not in {step.phase for step in seen}
+    assert contents(output) == contents(whole.paths[0])
+
+
+def test_stopped_while_stores_are_finished_no_block_is_done_again(image: Path, tmp_path: Path) -> None:
+    outputs = {"restored": tmp_path / "out.ome.zarr", "residual": tmp_path / "residual.ome.zarr"}
+    steps = restore_to_store(image, outputs, SETTINGS, block_px=BLOCK_PX)
+    while (step := next(steps)).phase != "write" or step.done == 0:
+        pass
+    steps.close()  # what Ctrl-C does, between the two stores
+    assert not any(path.exists() for path in outputs.values())
+    stored, _ = run(image, outputs["restored"], beside={"residual": outputs["residual"]})
+    assert stored.report.resumed == stored.report.blocks == 2
+
+
+def test_a_changed_chunk_of_a_store_is_another_image(image: Path, tmp_path: Path) -> None:
+    source, output = tmp_path / "in.ome.zarr", tmp_path / "out.ome.zarr"
+    write_image(source, read_image(image).pixels, "YX")
+    with pytest.raises(Cancelled):
+        run(source, output, stop_after=1)
+    chunk = max((path for path in (source / "0").rglob("*") if path.is_file()), key=lambda path: len(path.parts))
+    os.utime(chunk, (0, 0))
+    assert run(source, output)[0].report.resumed == 0
+
+
+def test_what_cannot_be_written_is_told_before_anything_is_computed(image: Path, tmp_path: Path) -> None:
+    container = tmp_path / "data.zarr"
+    container.mkdir()
+    write_image(container / "0.ome.zarr", read_image(image).pixels, "YX")
+    before = contents(container)
+    for error, match, options in (
+        (SettingsError, "0 sample", {"beside": {"std": tmp_path / "std.ome.zarr"}}),
+        (SettingsError, "flaot32", {"dtype": "flaot32"}),
+        (ImageFileError, "written over", {"source": container / "0.ome.zarr", "output": container}),
+    ):
+        given = {"source": image, "output": tmp_path / "out.ome.zarr"} | options
+        with pytest.raises(error, match=match):
+            run(**given)  # type: ignore[arg-type]
+    assert contents(container) == before
 
 
 def test_two_runs_cannot_write_to_one_store(image: Path, tmp_path: Path) -> None:

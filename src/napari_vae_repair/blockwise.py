@@ -5,6 +5,7 @@ What holds for the whole image is found once, in a `Plan`; a block is then read 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from napari_vae_repair.image.blocks import Block, Grid
 from napari_vae_repair.image.preprocess import FittedChain
 from napari_vae_repair.image.tiles import Window
 from napari_vae_repair.noise.record import NoiseModel
-from napari_vae_repair.phases import ShouldStop, as_seen
+from napari_vae_repair.phases import TILES, ShouldStop, as_seen
 from napari_vae_repair.preparation import colour_planes
 from napari_vae_repair.settings import Settings
 from napari_vae_repair.vae.device import Device, backing_off
@@ -26,7 +27,7 @@ from napari_vae_repair.vae.memory import LEAST_TILE_PX
 from napari_vae_repair.vae.predict import Posterior, View, predict_steps
 from napari_vae_repair.vae.record import Model
 
-TILES = "tiles of {} px"
+ONE_AT_A_TIME = threading.Lock()  # for schedulers with threads: PyTorch has threads of its own, tiles are sized for one
 
 
 @dataclass(frozen=True, slots=True)

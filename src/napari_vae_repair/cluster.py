@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from napari_vae_repair.blockwise import Source
+from napari_vae_repair.blockwise import ONE_AT_A_TIME, Source
 from napari_vae_repair.errors import Cancelled, ClusterError
 from napari_vae_repair.image.blocks import Block
 from napari_vae_repair.vae.device import Device, choose_device
@@ -71,7 +71,9 @@ def connect(scheduler: str) -> Any:
     return client
 
 
-def restored_on_cluster(client: Any, job: ClusterJob, blocks: list[Block], should_stop: ShouldStop) -> Iterator[Block]:
+def restored_on_cluster(
+    client: Any, job: ClusterJob, blocks: list[Block], should_stop: ShouldStop, notes: list[str]
+) -> Iterator[Block]:
     """Have the blocks restored and written by the workers; they come in the order in which they are done.
 
     The job, with its model, is sent to each worker once. Blocks of a worker that dies go to the others.
@@ -85,6 +87,8 @@ def restored_on_cluster(client: Any, job: ClusterJob, blocks: list[Block], shoul
     blocks : list of Block
     should_stop : callable
         Asked twice a second.
+    notes : list of str
+        What the user should know of a block is added to it.
 
     Raises
     ------
@@ -112,7 +116,7 @@ def restored_on_cluster(client: Any, job: ClusterJob, blocks: list[Block], shoul
         send(AHEAD * threads)
         while running:
             for done in _finished(client, list(running), should_stop):
-                done.result()
+                notes.extend(done.result())
                 yield running.pop(done)
                 send(1)
     except KilledWorker as error:
@@ -142,8 +146,9 @@ def _finished(client: Any, running: list[Any], should_stop: ShouldStop) -> list[
             return list(wait(running, timeout=LOOK_EVERY_S, return_when="FIRST_COMPLETED").done)
 
 
-def _work(job: ClusterJob, block: Block) -> int:
-    """On a worker."""
-    with job.opened() as source:
-        job.work(source, block, choose_device(job.plan.settings.device), lambda: False, [])
-    return block.number
+def _work(job: ClusterJob, block: Block) -> list[str]:
+    """On a worker; its threads take turns, since memory was measured for one block at a time."""
+    notes: list[str] = []
+    with ONE_AT_A_TIME, job.opened() as source:
+        job.work(source, block, choose_device(job.plan.settings.device), lambda: False, notes)
+    return notes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,25 @@ from napari_vae_repair.vae.device import Device
 from napari_vae_repair.vae.record import Model
 from napari_vae_repair.vae.train import Prepared
 
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What an earlier run of the same came to, and would not come to in the same way again.
+
+    Attributes
+    ----------
+    model : Model or None
+        What it trained or adapted.
+    tile_px : int
+        Its tile, which hung on the memory that was free.
+    notes : tuple of str
+    """
+
+    model: Model | None
+    tile_px: int
+    notes: tuple[str, ...]
+
+
 ARRAYS = 16  # of the size of a block: what is read with its halo, prepared, restored, led back
 
 
@@ -47,6 +66,7 @@ def plan_steps(
     device: Device,
     should_stop: ShouldStop,
     model: Model | None = None,
+    before: Before | None = None,
 ) -> Generator[Progress, None, Plan]:
     """Look at the image through a few windows, and train or adapt on these where the settings say so.
 
@@ -61,6 +81,8 @@ def plan_steps(
     should_stop : callable
     model : Model, optional
         Takes the place of `settings.model`.
+    before : Before, optional
+        Is gone on with: nothing is trained or adapted again.
 
     Yields
     ------
@@ -85,16 +107,23 @@ def plan_steps(
     stop_if(should_stop, "prepare")
     yield Progress("prepare", 1, 1)
     notes = notes_of(model, settings)
-    if model is None:
+    trains = model is None
+    if before is not None and before.model is not None:
+        model = before.model
+    elif model is None:
         channel = np.repeat(np.arange(layout.channels), survey.stack(layout.channels)[0])
         training = Prepared(found.prepared, survey.damaged, channel, found.noise)
-        model = yield from fit(training, found.chains, settings, device, should_stop, [])
-        found = replace(found, noise=model.noise)
+        model = yield from fit(training, found.chains, settings, device, should_stop, [], notes=notes)
     elif settings.adapts:
-        model, note = yield from refine(model, found, survey.damaged, settings, device, should_stop, lambda: False)
+        model, note = yield from refine(model, found, survey.damaged, settings, device, should_stop, _never, notes)
         notes.append(note)
-    reserved = ARRAYS * np.dtype(np.float32).itemsize * found.prepared.shape[1] * block_px**2
-    tile_px = tile_of(model, settings, device, notes, side_px=block_px, reserved=reserved)
+    if trains:
+        found = replace(found, noise=model.noise)
+    if before is None:
+        reserved = ARRAYS * np.dtype(np.float32).itemsize * found.prepared.shape[1] * block_px**2
+        tile_px = tile_of(model, settings, device, notes, side_px=block_px, reserved=reserved)
+    else:
+        tile_px, notes = before.tile_px, list(before.notes)
     led_back = in_source_units(found.noise, found.domains)
     return Plan(
         layout=layout,
@@ -127,8 +156,8 @@ def survey_of(source: Source, layout: Layout) -> Survey:
         ]
         return np.concatenate([planes for planes, _ in parts]), np.concatenate([damaged for _, damaged in parts])
 
-    if needs_survey(count, height, width):
-        return take_survey(read, count, height, width)
+    if needs_survey(count, height, width, layout.channels):
+        return take_survey(read, count, height, width, layout.channels)
     regions = tuple(Region(plane, (slice(0, height), slice(0, width))) for plane in range(count))
     whole = [read(region) for region in regions]
     planes, damaged = (np.stack(parts, axis=1) for parts in zip(*whole, strict=True))
@@ -186,3 +215,7 @@ def _shifts(
         taken = mean_taken([prepared - posterior.mean], [~lost[:, *wanted]])
         out.append(tuple(float(shift) for shift in taken))
     return tuple(out)
+
+
+def _never() -> bool:
+    return False

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_vae_repair.blockwise import Plan, Restored, Source, restore_read
+from napari_vae_repair.blockwise import ONE_AT_A_TIME, Plan, Restored, Source, restore_read
 from napari_vae_repair.image.axes import default_axes
 from napari_vae_repair.image.blocks import Block, Grid
 from napari_vae_repair.noise.record import NoiseModel
@@ -148,14 +148,16 @@ def _arrays(plan: Plan, source: Source, block_px: int) -> list[Any]:
 def _restored(plan: Plan, values: NDArray[np.generic], marked: NDArray[np.bool_] | None, block: Block) -> Restored:
     source = Source(values, plan.layout.axes, marked)
     read = source.read((slice(None),) * values.ndim)
-    return restore_read(plan, block, *read, choose_device(plan.settings.device), _never, [])
+    with ONE_AT_A_TIME:
+        return restore_read(plan, block, *read, choose_device(plan.settings.device), _never, [])
 
 
 def _lazy(array: Any) -> Any:
     """A dask array as it is, anything else as one."""
     import dask.array as da
 
-    return array if isinstance(array, da.Array) else da.from_array(array, chunks=getattr(array, "chunks", "auto"))
+    chunks = getattr(array, "chunks", None) or "auto"  # h5py has None for what is in one piece
+    return array if isinstance(array, da.Array) else da.from_array(array, chunks=chunks)
 
 
 def _never() -> bool:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import secrets
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from napari_vae_repair import __version__
 from napari_vae_repair.blockwise import Plan, Source, restore_block
@@ -22,17 +18,24 @@ from napari_vae_repair.image.blocks import Block, Grid
 from napari_vae_repair.image.files import to_dtype
 from napari_vae_repair.image.lock import only_writer
 from napari_vae_repair.image.opened import OpenedImage, open_image
-from napari_vae_repair.image.zarr_store import StoreWriter, create_store
-from napari_vae_repair.phases import Progress, ShouldStop, stop_if
+from napari_vae_repair.image.zarr_store import StoreWriter
+from napari_vae_repair.phases import Progress, ShouldStop, model_of, stop_if
 from napari_vae_repair.planning import plan_steps
 from napari_vae_repair.scaleout import BLOCK_PX
 from napari_vae_repair.settings import Settings
+from napari_vae_repair.store_setup import (
+    NOT_THE_RESULT,
+    Kept,
+    check_apart,
+    check_samples,
+    key_of,
+    results_of,
+    weights_sha256,
+    writer_of,
+)
 from napari_vae_repair.stored import Stored, StoredReport
 from napari_vae_repair.vae.device import Device, choose_device
 from napari_vae_repair.vae.record import Model
-
-# they decide how fast and where, not what comes out
-_NOT_THE_RESULT = {"device", "tile_px", "memory_mb", "allow_cpu"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,16 +142,22 @@ def restore_to_store(
     with contextlib.ExitStack() as held:
         client = None if scheduler is None else held.enter_context(contextlib.closing(connect(scheduler)))
         for path in outputs.values():
+            check_apart(path, files)
             held.enter_context(only_writer(path))
         image = source if isinstance(source, OpenedImage) else held.enter_context(open_image(source, axes))
         marked = held.enter_context(open_image(mask)).array if isinstance(mask, Path) else mask
         pixels = Source(image.array, image.axes, marked)
-        plan = yield from plan_steps(pixels, settings, block_px, device, should_stop, model)
-        facts = _provenance(plan, image)
-        key = _key(facts, plan, files, block_px)
+        known = model or model_of(settings)
+        check_samples(outputs, known, settings)
+        key = key_of(settings, model, files, block_px, axes)
         if any(given is not None and path is None for given, path in zip((source, mask), files, strict=True)):
             key = secrets.token_hex()  # an array cannot be told from another
-        writers = {name: _writer(path, name, plan, image, dtype, version, key) for name, path in outputs.items()}
+        results = results_of(image, known, settings)
+        writers = {name: writer_of(path, name, results, image, dtype, version, key) for name, path in outputs.items()}
+        kept = Kept(next(iter(writers.values())))
+        plan = yield from plan_steps(pixels, settings, block_px, device, should_stop, model, kept.found())
+        assert (plan.shape, plan.axes) == (results.shape, results.axes)
+        kept.keep(plan)
         job = Job(plan, files[0], image.axes, files[1], writers)
         done = set.intersection(*(writer.done for writer in writers.values()))
         blocks = [block for block in Grid(plan.layout, block_px) if block.number not in done]
@@ -157,14 +166,16 @@ def restore_to_store(
         if client is None:
             finished = _restored_here(job, pixels, blocks, device, should_stop, notes)
         else:
-            finished = restored_on_cluster(client, job, blocks, should_stop)
+            finished = restored_on_cluster(client, job, blocks, should_stop, notes)
         for count, _ in enumerate(finished, 1):
             yield Progress("restore", len(done) + count, in_all)
+        facts = _provenance(plan, image)
         yield Progress("write", 0, len(writers))
-        paths = []
         for count, writer in enumerate(writers.values(), 1):
-            paths.append(writer.finish(facts, should_stop))
+            writer.build(facts, should_stop)
             yield Progress("write", count, len(writers))
+        # not before all are built: a stop in between would leave one in its place and its blocks forgotten
+        paths = tuple(writer.appear() for writer in writers.values())
     report = StoredReport(
         noise=plan.noise,
         noise_in_source_units=plan.led_back,
@@ -176,7 +187,7 @@ def restore_to_store(
         notes=tuple(dict.fromkeys(notes)),
         samples=plan.samples,
     )
-    return Stored(tuple(paths), report, plan.model, settings)
+    return Stored(paths, report, plan.model, settings)
 
 
 def _files(source: Any, mask: Any, scheduler: str | None) -> tuple[Path | None, Path | None]:
@@ -200,37 +211,13 @@ def _restored_here(
         yield block
 
 
-def _writer(
-    path: Path, name: str, plan: Plan, image: OpenedImage, dtype: str | None, version: str, key: str
-) -> StoreWriter:
-    kind = np.dtype("float32")
-    if name == "restored":
-        own = plan.in_source_units and np.dtype(image.array.dtype).kind in "bui"
-        kind = np.dtype(dtype or (image.array.dtype if own else "float32"))
-    channels = "C" in plan.axes
-    return create_store(
-        path,
-        plan.shape,
-        kind,
-        plan.axes,
-        pixel_size_um=image.pixel_size_um,
-        channel_names=image.channel_names if channels else (),
-        channel_colours=image.channel_colours if channels else (),
-        version=version,
-        plan_key=key,
-    )
-
-
 def _provenance(plan: Plan, image: OpenedImage) -> dict[str, Any]:
     """How a store came to be; the same for the same image and settings on one machine."""
-    weights = hashlib.sha256()
-    for name, tensor in sorted(plan.model.network.state_dict().items()):
-        weights.update(name.encode() + tensor.contiguous().numpy().tobytes())
     return {
         "source": image.name,
         "version": __version__,
-        "settings": plan.settings.model_dump(mode="json", exclude=_NOT_THE_RESULT),
-        "weights_sha256": weights.hexdigest(),
+        "settings": plan.settings.model_dump(mode="json", exclude=NOT_THE_RESULT),
+        "weights_sha256": weights_sha256(plan.model),
         "report": {
             "noise": [noise.to_dict() for noise in plan.noise],
             "noise_in_source_units": plan.led_back,
@@ -239,22 +226,3 @@ def _provenance(plan: Plan, image: OpenedImage) -> dict[str, Any]:
             "notes": list(plan.notes),
         },
     }
-
-
-def _key(facts: dict[str, Any], plan: Plan, files: tuple[Path | None, ...], block_px: int) -> str:
-    """What makes the pixels what they are: another image, setting or version gives another key."""
-    found = {
-        "facts": facts,
-        "chains": [chain.to_dict() for chain in plan.chains],
-        "views": repr(plan.views),
-        "shifts": plan.shifts,
-        "sizes": [block_px, plan.tile_px, plan.samples],
-        "files": [None if path is None else _changed(path) for path in files],
-    }
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
-
-
-def _changed(path: Path) -> list[Any]:
-    """Size and time of the last change of a file, or of what lies near the top of a store."""
-    parts = [path, *sorted(path.glob("*")), *sorted(path.glob("0/*"))] if path.is_dir() else [path]
-    return [[part.name, part.stat().st_size, part.stat().st_mtime_ns] for part in parts]

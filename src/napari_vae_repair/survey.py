@@ -45,12 +45,12 @@ def look_at(image: Image, model: Model | None, settings: Settings, device: Devic
     layout = Layout(image.axes, image.pixels.shape)
     planes, damaged = colour_planes(layout.to_planes(image.pixels)), mask_planes(image)
     count, (height, width) = len(planes) // layout.channels, planes.shape[2:]
-    if needs_survey(count, height, width):
+    if needs_survey(count, height, width, layout.channels):
 
         def read(region: Region) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
             return planes[region.plane :: count, :, *region.window], damaged[region.plane :: count, *region.window]
 
-        survey = take_survey(read, count, height, width)
+        survey = take_survey(read, count, height, width, layout.channels)
         found = characterised(survey, layout.channels, model, settings, device)
         shown = _over_all(found, planes, damaged)
     else:

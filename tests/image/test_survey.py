@@ -44,6 +44,18 @@ def test_windows_are_those_of_the_channels_one_after_the_other() -> None:
     assert found.planes[half:, 0, 0, 0].tolist() == [3 + plane for plane in expected]
 
 
+def test_of_many_channels_less_of_each_is_looked_at() -> None:
+    planes = np.broadcast_to(np.uint8(0), (16, 1, 1500, 1500))
+    assert needs_survey(1, 1500, 1500, channels=16)
+    assert not needs_survey(1, 1500, 1500, channels=4)
+
+    def read(region: Region) -> tuple[np.ndarray, np.ndarray]:
+        window = planes[:, :, *region.window]
+        return window, np.zeros((16, *window.shape[2:]), bool)
+
+    assert take_survey(read, 1, 1500, 1500, channels=16).planes.size <= 4 * SURVEY_PX
+
+
 def test_empty_parts_of_a_mosaic_are_passed_over() -> None:
     damaged = np.ones((1, 4096, 4096), dtype=bool)
     damaged[:, :, 2600:] = False

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from napari_vae_repair.image.tiles import Window
 
-SURVEY_PX = 2**22  # of each channel: up to here everything is looked at, beyond it windows of as much in all
+# of each channel: up to here everything is looked at, beyond it windows of as much; of many channels less of each
+SURVEY_PX, MANY_CHANNELS = 2**22, 4
 WINDOW_PX = 512
 ENOUGH = 0.5  # share of measured pixels of a window that is taken first
 TRIED = 4  # times as many windows are looked at where many are empty
@@ -67,12 +68,17 @@ class Survey:
         return count // channels, height, width
 
 
-def needs_survey(planes: int, height: int, width: int) -> bool:
+def survey_px(channels: int) -> int:
+    """How many pixels of each channel are looked at, at most."""
+    return SURVEY_PX * MANY_CHANNELS // max(channels, MANY_CHANNELS)
+
+
+def needs_survey(planes: int, height: int, width: int, channels: int = 1) -> bool:
     """Whether a stack of so many planes a channel is too large to be looked at as a whole."""
-    return planes * height * width > SURVEY_PX
+    return planes * height * width > survey_px(channels)
 
 
-def take_survey(read: Read, planes: int, height: int, width: int) -> Survey:
+def take_survey(read: Read, planes: int, height: int, width: int, channels: int = 1) -> Survey:
     """Windows spread evenly over the planes and over each plane; those without measurements are passed over.
 
     Parameters
@@ -83,9 +89,11 @@ def take_survey(read: Read, planes: int, height: int, width: int) -> Survey:
         Planes of each channel.
     height, width : int
         Of a plane, in pixels.
+    channels : int
+        How many are read at a time.
     """
     tall, wide = min(height, WINDOW_PX), min(width, WINDOW_PX)
-    wanted = max(1, SURVEY_PX // (tall * wide))
+    wanted = max(1, survey_px(channels) // (tall * wide))
     good: list[tuple[Region, NDArray[np.generic], NDArray[np.bool_]]] = []
     poor = good.copy()
     for region in spread(TRIED * wanted, planes, (height, width), (tall, wide)):
