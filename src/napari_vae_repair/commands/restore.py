@@ -27,8 +27,8 @@ vendors' formats OME-TIFF), leaves out hidden files and results of vae-repair, g
 OUTPUT/results.csv and results.json. In a batch --residual, --std, --report and --save-model are what each name gets
 added, as in --residual .residual.tif; --mask and --reference are one file for all, or a folder that mirrors INPUT.
 
-From 16 megapixels on, an OME-Zarr OUTPUT (.ome.zarr) is written block by block in little memory; the same command goes
-on with a run that was stopped."""
+From 16 megapixels on, or where --memory is too little for one piece, an OME-Zarr OUTPUT (.ome.zarr) is written block by
+block in little memory; the same command goes on with a run that was stopped."""
 EXIT_CODES = "exit code: 0 all is done, 1 a file failed, 2 bad usage, 130 stopped by Ctrl-C, 143 by SIGTERM"
 _WORDS_OF_A_BATCH = ("resume", "suffix", "format")
 
