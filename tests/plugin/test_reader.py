@@ -17,6 +17,7 @@ from napari_vae_repair.image.files import read_image, read_provenance, write_ima
 from napari_vae_repair.plugin import reader
 from napari_vae_repair.plugin.layers import METADATA_KEY
 from napari_vae_repair.plugin.reader import get_reader
+from napari_vae_repair.plugin.writer import write_layers
 from napari_vae_repair.settings import Settings
 
 Noisy = Callable[..., np.ndarray]
@@ -237,3 +238,27 @@ def test_a_large_image_stays_in_its_file_and_is_not_restored_at_once(
     np.testing.assert_array_equal(layer.scale, (1, 0.5, 0.5))
     qtbot.waitUntil(lambda: len(viewer.window.dock_widgets) == 1, timeout=5000)
     assert not next(iter(viewer.window.dock_widgets.values())).running
+
+
+@pytest.mark.gui
+def test_large_layers_that_we_saved_open_as_the_layers_they_are(
+    manager: Any, noisy: Noisy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "LAZY_FROM_BYTES", 1)
+    pixels = noisy(24, 32)
+    look = {"name": "a residual", "colormap": "magma", "contrast_limits": [-3.0, 3.0]}
+    facts = {"metadata": {METADATA_KEY: {"source": "a", "role": "residual"}}}
+    saved: list[Any] = [(pixels, {"name": "a restored"}, "image"), (pixels - 125, look | facts, "image")]
+    (path,) = write_layers(str(tmp_path / "a"), [*saved, (pixels > 125, {"name": "marks"}, "labels")])
+    layers = reader.read_and_restore(path)
+    assert [(meta["name"], kind) for _, meta, kind in layers] == [
+        ("a restored", "image"),
+        ("a residual", "image"),
+        ("marks", "labels"),
+    ]
+    assert layers[1][1].items() >= (look | facts).items()
+    np.testing.assert_array_equal(layers[1][0], pixels - 125)
+    # what the shell restored is one image
+    for name in ("b.ome.tif", "b.tif", "b.ome.zarr"):
+        (one,) = reader.read_and_restore(write_image(tmp_path / name, pixels, "YX", provenance={}))
+        assert isinstance(one[0], da.Array)

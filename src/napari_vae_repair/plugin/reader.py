@@ -35,6 +35,7 @@ def read_and_restore(path: PathOrPaths) -> list[LayerData]:
         In a viewer the image alone, at once; without one the image, ``NAME restored`` and ``NAME residual``.
         Files that this plugin wrote open as the layers they hold, and nothing is restored. An image of more than
         256 MB stays in its file: its layer is lazy, of all levels of its pyramid, and its restoration is not started.
+        Layers that this plugin saved are read whole, however large they are.
 
     Raises
     ------
@@ -51,7 +52,7 @@ def read_and_restore(path: PathOrPaths) -> list[LayerData]:
     paths = _listed(path)
     is_ours = len(paths) == 1 and is_restored_file(paths[0])
     viewer = _viewer()
-    large = _large(paths[0]) if len(paths) == 1 else None
+    large = _large(paths[0]) if len(paths) == 1 and not (is_ours and _holds_layers(paths[0])) else None
     if large is not None:
         if viewer is not None and not is_ours:
             _dock_widget(viewer)
@@ -93,6 +94,18 @@ def _large(path: Any) -> LayerData | None:
 def _is_large_file(path: Any) -> bool:
     """Whether it is worth looking how large the image is: not for a file of less than a hundredth of the limit."""
     return Path(path).is_dir() or (Path(path).is_file() and Path(path).stat().st_size * 100 > LAZY_FROM_BYTES)
+
+
+def _holds_layers(path: Any) -> bool:
+    """Whether a file of ours was saved from layers, of which an image alone would lose some; not by the shell."""
+    from napari_vae_repair.image.atomic import is_store
+    from napari_vae_repair.image.tiff import decoding
+    from napari_vae_repair.image.tiff_notes import first_record
+
+    if is_store(path):
+        return False
+    with decoding(Path(path)):
+        return "layer" in (first_record(Path(path)) or {}).get("meta", {})
 
 
 def _listed(path: PathOrPaths) -> list[Any]:
