@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_vae_repair import large
 from napari_vae_repair.errors import ImageFileError, InputError
 from napari_vae_repair.image.files import is_restored_file, read_layers, read_provenance
-from napari_vae_repair.plugin.writer import LAYERS_EXTENSION, RESTORED_EXTENSION, with_extension
+from napari_vae_repair.plugin.writer import LAYERS_EXTENSION, RESTORED_EXTENSION, with_extension, write_restored
 
 Noisy = Callable[..., np.ndarray]
 Finish = Callable[[Any], Any]
@@ -165,3 +166,17 @@ def test_a_folder_that_is_not_there_is_told_and_nothing_is_left(viewer: Any, noi
     with pytest.raises(ImageFileError):
         viewer.layers.save(str(tmp_path / "none" / f"a{LAYERS_EXTENSION}"))
     assert not list(tmp_path.rglob("*.tif"))
+
+
+def test_a_lazy_image_larger_than_memory_is_refused_before_it_is_read(
+    manager: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(block: np.ndarray) -> np.ndarray:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr(large, "free_memory_bytes", lambda: 10**8)
+    empty = np.empty((0, 0), "float32")
+    scan = da.zeros((40, 48), dtype="float32", chunks=24).map_blocks(read, dtype="float32", meta=empty)
+    with pytest.raises(InputError, match="Saving a restoration needs 'scan' in memory"):
+        write_restored(str(tmp_path / "a.tif"), [(scan, {"name": "scan"}, "image")])
+    assert list(tmp_path.iterdir()) == []

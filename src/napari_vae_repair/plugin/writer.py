@@ -24,6 +24,7 @@ from napari_vae_repair.plugin.layer_files import snapshot_of, to_stored
 from napari_vae_repair.plugin.layers import METADATA_KEY, our_facts, result_layers
 from napari_vae_repair.plugin.preferences import read_preferences
 from napari_vae_repair.plugin.snapshot import LayerData, Snapshot
+from napari_vae_repair.plugin.storing import check_fits
 from napari_vae_repair.plugin.worker import free_device_memory, import_pipeline
 from napari_vae_repair.settings import SCRATCH
 
@@ -57,6 +58,8 @@ def write_restored(path: str, layers: Sequence[LayerData]) -> list[str]:
     ------
     ImageFileError
         The file cannot be written.
+    InputError
+        The image lies in a file or a lazy array, and is larger than memory.
     VaeRepairError
         Whatever keeps the image from being restored.
     """
@@ -67,6 +70,7 @@ def write_restored(path: str, layers: Sequence[LayerData]) -> list[str]:
     try:
         with _progress(f"Restoring {meta.get('name', 'image')}") as (show, should_stop):
             source = snapshot_of(data, meta)
+            check_fits(source, read_preferences(), "Saving a restoration")
             pixels = source.pixels(should_stop)
             source = replace(source, data=pixels, mask=None if marked is None else _mask(marked, source))
             results = _existing(source) if marked is None else None
