@@ -151,7 +151,7 @@ class Restoring:
 
     def _restored(self, result: Restoration) -> None:
         self.model = result.model
-        hand_over(self._show_last, result)
+        hand_over(self._show, result)
         self._end(result, result.report.headline())
 
     def _stored(self, result: StoredLayers) -> None:
@@ -184,11 +184,6 @@ class Restoring:
         self._replaced = (self.placed, earlier) if earlier else None
         self._show(result)
 
-    def _show_last(self, result: Restoration) -> None:
-        self._show(result)
-        assert self._receipt is not None
-        self._folders.put(self._receipt.name, None, self._viewer())
-
     def _show(self, result: Restoration) -> None:
         viewer, receipt = self._viewer(), self._receipt
         assert receipt is not None
@@ -196,12 +191,11 @@ class Restoring:
         self._select(added, Placed(result, receipt, self.waiting.now))
 
     def _show_stored(self, result: StoredLayers) -> None:
-        receipt = self._receipt
+        receipt, now = self._receipt, self.waiting.now
         assert receipt is not None
-        added = add_results(self._viewer(), result.layers)
-        result.folder.keep()
-        self._select(added, Placed(None, receipt, self.waiting.now, result.stored))
-        self._folders.put(receipt.name, result.folder, self._viewer())
+        with self._folders.replacing(None if now is None else now(), result.folder):
+            added = add_results(self._viewer(), result.layers)
+            self._select(added, Placed(None, receipt, now, result.stored))
 
     def _select(self, added: list[Any], placed: Placed) -> None:
         self._viewer().layers.selection.active = added[-1]

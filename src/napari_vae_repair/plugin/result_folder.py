@@ -1,4 +1,4 @@
-"""The folder of one large result: removed if the result is dropped, and after a newer one once nothing reads from it.
+"""The folder of one large result: removed with a run that fails, and a finished one only after the same run again.
 
 zarr reads files when pixels are shown, and gives zeros where a file is gone: a folder must outlive all arrays over it.
 Each of them holds its `ResultFolder`, so that Python itself tells when the last one is gone.
@@ -6,16 +6,22 @@ Each of them holds its `ResultFolder`, so that Python itself tells when the last
 
 from __future__ import annotations
 
+import gc
 import re
 import shutil
+import sys
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from platformdirs import user_cache_path
 
 from napari_vae_repair.errors import ImageFileError
+from napari_vae_repair.plugin.preferences import PLUGIN_NAME
 
 MOST_RUNS = 10_000
 _NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]+')
@@ -31,6 +37,8 @@ class ResultFolder:
         Made if it is not there.
     name : str
         Of the layer; what file systems refuse is left out.
+    pixels : array-like, optional
+        The lazy array that is restored, if all of it is; held weakly.
 
     Attributes
     ----------
@@ -42,52 +50,95 @@ class ResultFolder:
         No folder can be made there.
     """
 
-    def __init__(self, within: Path, name: str) -> None:
+    def __init__(self, within: Path, name: str, pixels: Any = None) -> None:
         self.path = _new_folder(within, name)
-        self._removal: weakref.finalize[..., ResultFolder] = _removed_with(self, self.path)
+        self._pixels = None if pixels is None else _weakly(pixels)
+        self._removal = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
     def keep(self) -> None:
-        """The result is in the viewer: its folder stays, also when napari ends."""
+        """The result is finished: its folder stays when this object is gone, also when napari ends."""
         self._removal.detach()
-
-    def give_up(self) -> None:
-        """Another result took its place: remove it as soon as no array reads from it, and never when napari ends."""
-        self._removal.detach()
-        self._removal = _removed_with(self, self.path)
-        self._removal.atexit = False
 
     def remove(self) -> None:
-        """Remove it now."""
+        """Remove it now, unless it is kept."""
         self._removal()
+
+    def is_again(self, earlier: ResultFolder) -> bool:
+        """Whether both results are of all of one array, the same object."""
+        of, earlier_of = (None if one._pixels is None else one._pixels() for one in (self, earlier))
+        return of is not None and of is earlier_of
 
 
 class ResultFolders:
-    """The folder of the last large result of each layer, by the layer's name."""
+    """The folder of the last large result of each layer, so that running again does not fill the cache folder."""
 
     def __init__(self) -> None:
-        self._last: dict[str, tuple[weakref.ref[ResultFolder], Path]] = {}
+        self._last: weakref.WeakKeyDictionary[Any, weakref.ref[ResultFolder]] = weakref.WeakKeyDictionary()
 
-    def put(self, source: str, folder: ResultFolder | None, viewer: Any) -> None:
-        """There is a newer result of a layer, None = one in memory: the folder of the last one goes once it may.
+    @contextmanager
+    def replacing(self, source: Any, folder: ResultFolder) -> Iterator[None]:
+        """Keep a new folder; within the block, its layers take the place of those before.
 
-        It stays where the viewer shows a file of it that the user has opened.
+        The folder before is removed if the same layer was restored whole again, in the cache folder, and what took
+        its place was all that read from it. In any other case it stays for good.
+
+        Parameters
+        ----------
+        source : napari.layers.Image or None
+            The layer that was restored; None once it is gone.
+        folder : ResultFolder
+            Of the new result.
         """
-        if source in self._last:
-            last, path = self._last.pop(source)
-            opened = [Path(layer.source.path) for layer in viewer.layers if layer.source.path]
-            owner = last()
-            if any(file.is_relative_to(path) for file in opened):
-                pass
-            elif owner is None:  # its layers are gone already
+        folder.keep()  # whatever becomes of its layers
+        gc.collect()  # garbage reads from nothing
+        earlier = None if source is None else self._of(source, folder)
+        yield
+        if source is not None:
+            self._last[source] = weakref.ref(folder)
+        if earlier is not None:
+            last, path = weakref.ref(earlier), earlier.path
+            del earlier
+            gc.collect()
+            if last() is None and not _is_read(path):
                 shutil.rmtree(path, ignore_errors=True)
-            else:
-                owner.give_up()
-        if folder is not None:
-            self._last[source] = weakref.ref(folder), folder.path
+
+    def _of(self, source: Any, folder: ResultFolder) -> ResultFolder | None:
+        """The last result of the layer, if something still shows it, and if the new one may take its place on disk."""
+        last = self._last.pop(source, None)
+        earlier = None if last is None else last()
+        if earlier is None or earlier.path.parent != cache_folder() or not folder.is_again(earlier):
+            return None
+        return earlier
 
 
-def _removed_with(owner: ResultFolder, path: Path) -> weakref.finalize[..., ResultFolder]:
-    return weakref.finalize(owner, shutil.rmtree, path, ignore_errors=True)
+def cache_folder() -> Path:
+    """Where results are written unless the user chose another folder, as `read_store_preferences` tells."""
+    return user_cache_path(PLUGIN_NAME, appauthor=False) / "results"
+
+
+def _weakly(pixels: Any) -> weakref.ref[Any] | None:
+    try:
+        return weakref.ref(pixels)
+    except TypeError:  # a kind of array that cannot tell whether it is the same one later
+        return None
+
+
+def _is_read(folder: Path) -> bool:
+    """Whether a layer of any viewer was opened from a file in the folder, or any zarr array lies in it.
+
+    napari has no list of its viewers, and arrays live in consoles and scripts: Python is asked for all.
+    """
+    layers, zarr = sys.modules.get("napari.layers"), sys.modules.get("zarr")
+    layer_type = () if layers is None else (layers.Layer,)
+    array_type = () if zarr is None else (zarr.Array,)
+    for one in gc.get_objects():
+        if issubclass(type(one), layer_type):  # isinstance would wake lazy objects
+            opened = one.source.path
+            if isinstance(opened, str | Path) and Path(opened).absolute().is_relative_to(folder):
+                return True
+        elif issubclass(type(one), array_type) and f"{folder.as_posix()}/" in str(one.store_path):
+            return True
+    return False
 
 
 def _new_folder(within: Path, name: str) -> Path:

@@ -63,7 +63,7 @@ class StoredLayers:
 
 def goes_into_stores(source: Snapshot, settings: Settings) -> bool:
     """Whether a layer is restored block by block: it is lazy, and one piece would take too much memory."""
-    kept = (settings.samples or 0) * settings.keep_samples
+    kept = (DEFAULT_SAMPLES if settings.samples is None else settings.samples) * settings.keep_samples
     return not in_memory(source.data) and is_large(math.prod(source.shape), settings.memory_mb, kept)
 
 
@@ -95,7 +95,7 @@ def check_storable(source: Snapshot, settings: Settings, where: StorePreferences
             "Block by block, their mean and standard deviation are written.",
             "Untick Keep the samples as a layer, or tick Current plane only.",
         )
-    whole = all(item == slice(None) for item in source.index)
+    whole = _is_whole(source)
     if where.scheduler is not None and (source.file is None or not whole):
         raise InputError(
             f"{source.name!r} was {'not opened from a file' if whole else 'to be restored in one plane'}.",
@@ -105,7 +105,7 @@ def check_storable(source: Snapshot, settings: Settings, where: StorePreferences
 
 
 def storing_steps(source: Snapshot, settings: Settings, where: StorePreferences) -> Steps[StoredLayers]:
-    """Steps that restore a layer into stores of a new folder; ended early, they leave none.
+    """Steps that restore a layer into stores of a new folder; ended before these are complete, they leave none.
 
     Parameters
     ----------
@@ -121,17 +121,25 @@ def storing_steps(source: Snapshot, settings: Settings, where: StorePreferences)
         device = choose_device(settings.device)
         named = device.label + (f"\n{device.hint}" if device.hint else "")
         yield Update(0.0, "Reading the layer" if where.scheduler is None else "Asking the scheduler", device=named)
-        folder = ResultFolder(where.folder, source.name)
+        folder = ResultFolder(where.folder, source.name, source.data if _is_whole(source) else None)
         try:
             run = _restoration(source, settings, where, folder.path, stop.is_set)
             forecast = Forecast(settings.epochs, settings.model == SCRATCH, settings.adapts, blocks=True)
             stored = yield from told(run, forecast, named)
-            return StoredLayers(stored, stored_layers(stored, source, folder), folder)
         except BaseException:
             folder.remove()
             raise
+        try:
+            return StoredLayers(stored, stored_layers(stored, source, folder), folder)
+        except Exception:
+            folder.keep()  # hours of work, which can be opened from there
+            raise
 
     return steps
+
+
+def _is_whole(source: Snapshot) -> bool:
+    return all(item == slice(None) for item in source.index)
 
 
 def _restoration(
