@@ -29,14 +29,20 @@ class Restored:
     """Runs one after the other, as the widget does them."""
 
     def __init__(self, within: Path) -> None:
-        self.within, self.folders = within, ResultFolders()
+        self.within, self.folders, self.runs = within, ResultFolders(), 0
 
     def run(self, layer: Layer, *, whole: bool = True, shows: Layer | None = None) -> Path:
-        """Restore `layer`, and show the result in the place of what `shows`, or `layer`, has shown."""
+        """Restore `layer`, show the result in the place of what `shows`, or `layer`, has shown, and give its one file.
+
+        Names of folders come again where they are free.
+        """
         folder = ResultFolder(self.within, "cells", layer.pixels if whole else None)
         with self.folders.replacing(layer, folder):
             (shows or layer).shown = lazy(folder)
-        return folder.path
+        self.runs += 1
+        file = folder.path / f"run {self.runs}"
+        file.touch()
+        return file
 
 
 @pytest.fixture
@@ -87,12 +93,11 @@ def test_what_is_dropped_is_removed_and_what_is_kept_stays(tmp_path: Path) -> No
 
 def test_the_same_layer_restored_whole_again_in_the_cache_folder_takes_the_place_on_disk(restored: Restored) -> None:
     layer = Layer()
-    for name in ("cells 1", "cells 2", "cells 1"):
-        assert restored.run(layer).name == name
-        assert [path.name for path in restored.within.iterdir()] == [name]
+    files = [restored.run(layer) for _ in range(3)]
+    assert [file.exists() for file in files] == [False, False, True]
     layer.shown = None
     gc.collect()
-    assert (restored.within / "cells 1").is_dir()
+    assert files[-1].exists()
 
 
 @pytest.mark.parametrize("case", ["other layer", "other pixels", "part before", "part now", "chosen folder", "removed"])
@@ -110,7 +115,7 @@ def test_any_other_run_leaves_the_folder_before(
     restored.run(other if case == "other layer" else layer, whole=case != "part now", shows=layer)
     restored.run(layer)
     gc.collect()
-    assert first.is_dir()
+    assert first.exists()
 
 
 def test_a_run_whose_layer_is_gone_leaves_all_folders(restored: Restored, tmp_path: Path) -> None:
@@ -132,7 +137,7 @@ def test_what_is_read_when_its_layers_are_replaced_stays_for_good(restored: Rest
     del derived
     restored.run(layer)
     gc.collect()
-    assert first.is_dir()
+    assert first.exists()
 
 
 def test_a_result_that_could_not_be_shown_stays(restored: Restored, tmp_path: Path) -> None:
@@ -145,24 +150,24 @@ def test_a_result_that_could_not_be_shown_stays(restored: Restored, tmp_path: Pa
     second = folder.path
     del folder
     gc.collect()
-    assert (first.is_dir(), second.is_dir()) == (True, True)
+    assert (first.exists(), second.is_dir()) == (True, True)
 
 
 @pytest.mark.parametrize("by", ["layer", "array"])
 def test_what_was_opened_from_a_file_of_it_keeps_the_folder(restored: Restored, by: str) -> None:
     layer = Layer()
     first = restored.run(layer)
-    array = zarr.create_array(first / "restored.ome.zarr", shape=(4, 4), dtype="u1")
+    array = zarr.create_array(first.parent / "restored.ome.zarr", shape=(4, 4), dtype="u1")
     opened: Any = array
     if by == "layer":
         from napari.layers import Image
         from napari.layers._source import layer_source
 
-        with layer_source(path=str(first / "restored.ome.zarr")):
+        with layer_source(path=str(first.parent / "restored.ome.zarr")):
             opened = Image(np.zeros((4, 4)))
     del array
     restored.run(layer)
-    assert first.is_dir()
+    assert first.exists()
     assert opened is not None
 
 
