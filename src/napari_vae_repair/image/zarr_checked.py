@@ -73,7 +73,7 @@ def checked(array: Any) -> Any:
     return _CheckedArray(zarr.AsyncArray(metadata=bounded, store_path=array.store_path))
 
 
-class _CheckedArray(zarr.Array[Any]):
+class _CheckedArray(zarr.Array):  # type: ignore[type-arg]  # not generic before zarr 3.1
     def __reduce__(self) -> tuple[Any, ...]:
         # a pickled shard would come back with the codecs of its metadata
         return _opened, (self.store, self.path, self.metadata.zarr_format)
