@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ from skimage.data import camera
 
 from napari_vae_repair.settings import Settings, make_settings
 
+# Shells start what runs in the background with Ctrl-C ignored, and so would be the processes that tests interrupt
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tiny networks lose more by waiting for threads than they win; before any test module loads PyTorch
 os.environ["OMP_NUM_THREADS"] = "1"
 
