@@ -135,10 +135,10 @@ def save(measured: list[dict[str, Any]]) -> None:
         "# From 1 to 256 megapixels",
         "",
         report.provenance("python -m benchmarks.scale", ("torch", "zarr", "numpy"), THREADS),
-        f"OME-Zarr to OME-Zarr, uint16, one pass of the starter in blocks of 1024 pixels. Poisson noise of up to "
-        f"{PHOTONS} photons with read noise; a process for each size, whose whole memory is counted. Seconds are those of "
-        "the restoration, from the first byte read to the finished pyramid, without the start of Python (1 MP = 1024 x "
-        "1024).",
+        "OME-Zarr to OME-Zarr, uint16, one pass of the starter in blocks of 1024 pixels. Poisson noise of up to "
+        f"{PHOTONS} photons with read noise; a process for each size, whose whole memory is counted. Seconds are "
+        "those of the restoration, from the first byte read to the finished pyramid, without the start of Python "
+        "(1 MP = 1024 x 1024).",
         "",
         *report.markdown(rows, COLUMNS),
         "",
