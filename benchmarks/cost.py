@@ -268,8 +268,9 @@ def main() -> None:
             int(options.child[1])
         )
         return
+    from napari_vae_repair.image.free_memory import whole_image_bytes
     from napari_vae_repair.vae.device import choose_device
-    from napari_vae_repair.vae.memory import MOST_TILE_PX, footprint_of, whole_image_bytes
+    from napari_vae_repair.vae.memory import MOST_TILE_PX, footprint_of
     from napari_vae_repair.vae.starter import load_starter
 
     network, device = load_starter().model.network, choose_device("cpu")

@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from napari_vae_repair import large
-from napari_vae_repair.large import is_large, needed_bytes, room_bytes
+from napari_vae_repair.large import is_large, room_bytes
 
 GB = 10**9
 
@@ -14,13 +14,6 @@ GB = 10**9
 @pytest.fixture(autouse=True)
 def free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(large, "free_memory_bytes", lambda: 8 * GB)
-
-
-@pytest.mark.parametrize(("values", "samples"), [(1, 0), (2048**2, 0), (3 * 2048**2, 16), (10**9, 2)])
-def test_one_piece_needs_what_was_measured(values: int, samples: int) -> None:
-    from napari_vae_repair.vae.memory import whole_image_bytes
-
-    assert needed_bytes(values, samples) == whole_image_bytes(values, samples)
 
 
 def test_one_piece_may_take_half_of_what_is_free() -> None:

@@ -2,25 +2,9 @@
 
 from __future__ import annotations
 
-from napari_vae_repair.image.limits import free_memory_bytes
+from napari_vae_repair.image.free_memory import free_memory_bytes, whole_image_bytes
 
-# as `vae.memory.whole_image_bytes`, which a test holds it to; there PyTorch comes with it
-FIXED_BYTES, REPORT_BYTES, REPORT_VALUES, VALUE_BYTES, SAMPLE_BYTES = 60 * 10**6, 100, 2048**2, 60, 8
 SHARE = 0.5  # of what is free: the viewer, tiles and other programs need some, too
-
-
-def needed_bytes(values: int, kept_samples: int = 0) -> int:
-    """What restoring an array in one piece takes at its peak, beside the array and the tiles.
-
-    Parameters
-    ----------
-    values : int
-        Pixels times colours.
-    kept_samples : int
-        Samples that are kept.
-    """
-    report = REPORT_BYTES * min(values, REPORT_VALUES)
-    return FIXED_BYTES + report + (VALUE_BYTES + SAMPLE_BYTES * kept_samples) * values
 
 
 def room_bytes(memory_mb: int | None = None) -> int:
@@ -51,4 +35,4 @@ def is_large(values: int, memory_mb: int | None = None, kept_samples: int = 0) -
     kept_samples : int
         Samples that are kept.
     """
-    return needed_bytes(values, kept_samples) > room_bytes(memory_mb)
+    return whole_image_bytes(values, kept_samples) > room_bytes(memory_mb)

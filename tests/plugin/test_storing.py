@@ -119,7 +119,7 @@ def test_what_is_small_or_in_memory_is_restored_in_one_piece(
     stack = Image(da.from_array(noisy(3, 24, 32), chunks=24))
     assert large_one(stack)
     assert not large_one(Image(noisy(24, 32)))
-    monkeypatch.setattr(large, "free_memory_bytes", lambda: 2 * large.needed_bytes(2 * 24 * 32))
+    monkeypatch.setattr(large, "free_memory_bytes", lambda: 2 * large.whole_image_bytes(2 * 24 * 32))
     assert large_one(stack)
     assert not large_one(stack, (1, 0, 0))
 
@@ -130,7 +130,7 @@ def test_kept_samples_count_also_where_their_number_is_the_usual(
     from napari.layers import Image
 
     source = take_snapshot(Image(da.from_array(noisy(24, 32), chunks=24)))
-    monkeypatch.setattr(large, "free_memory_bytes", lambda: 2 * large.needed_bytes(24 * 32))
+    monkeypatch.setattr(large, "free_memory_bytes", lambda: 2 * large.whole_image_bytes(24 * 32))
     assert not goes_into_stores(source, make_settings(keep_samples=False))
     assert goes_into_stores(source, make_settings(keep_samples=True))
 
@@ -154,7 +154,7 @@ def test_files_of_a_renamed_layer_and_of_a_volume_before_its_plane_stay(
     viewer: Any, docked: Any, results: Path, noisy: Noisy, finish: Finish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(result_folder, "cache_folder", lambda: results)
-    monkeypatch.setattr(large, "free_memory_bytes", lambda: 2 * large.needed_bytes(24 * 32))
+    monkeypatch.setattr(large, "free_memory_bytes", lambda: 2 * large.whole_image_bytes(24 * 32))
     viewer.add_image(da.from_array(noisy(2, 24, 32), chunks=24), name="scan")
     docked.show_settings(FAST)
     docked.start()
@@ -343,7 +343,7 @@ def test_what_is_in_view_of_a_large_layer_is_compared_and_all_of_it_refused(
     viewer: Any, docked: Any, noisy: Noisy, qtbot: Any, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layer = viewer.add_image(lazy(noisy(600, 600)), name="scan", contrast_limits=(50, 200))
-    monkeypatch.setattr(large, "free_memory_bytes", lambda: 2 * large.needed_bytes(100 * 100))
+    monkeypatch.setattr(large, "free_memory_bytes", lambda: 2 * large.whole_image_bytes(100 * 100))
     viewer.add_shapes([[[20, 30], [20, 70], [60, 70], [60, 30]]], shape_type="rectangle", name="part")
     docked.layer.value = layer
     docked.show_settings(FAST)

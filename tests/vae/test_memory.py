@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Generator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +14,11 @@ from torch import Tensor
 
 from napari_vae_repair.conditioning import Conditioned
 from napari_vae_repair.errors import DeviceMemoryError
+from napari_vae_repair.image.free_memory import whole_image_bytes
 from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.phases import ask, fit, refine
 from napari_vae_repair.settings import Network, Settings, make_settings
 from napari_vae_repair.vae import adapt as adapting
-from napari_vae_repair.vae import memory
 from napari_vae_repair.vae.device import Device, backing_off
 from napari_vae_repair.vae.feeding import Fed
 from napari_vae_repair.vae.memory import (
@@ -27,9 +26,7 @@ from napari_vae_repair.vae.memory import (
     budget_bytes,
     check_whole,
     footprint_of,
-    free_bytes,
     tile_that_fits,
-    whole_image_bytes,
 )
 from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.predict import Posterior, View
@@ -111,23 +108,6 @@ def test_the_peak_of_a_process_stays_within_what_it_may_use() -> None:
     tile_px, peak_kib = map(int, done.stdout.split())
     assert peak_kib * 1024 <= 660 * 10**6
     assert 128 <= tile_px <= 768
-
-
-def test_a_container_allows_what_its_groups_leave(tmp_path: Path) -> None:
-    of_process, inner = tmp_path / "cgroup", tmp_path / "fs" / "outer" / "inner"
-    of_process.write_text("0::/outer/inner\n")
-    inner.mkdir(parents=True)
-    (inner / "memory.max").write_text("max\n")
-    (inner / "memory.current").write_text("100\n")
-    (inner.parent / "memory.max").write_text("5000\n")
-    (inner.parent / "memory.current").write_text("4000\n")
-    (inner.parent / "memory.stat").write_text("anon 3000\ninactive_file 700\n")
-    assert min(memory._left_in_containers(tmp_path / "fs", of_process)) == 1700
-    assert min(memory._left_in_containers(tmp_path / "fs", tmp_path / "none")) == sys.maxsize
-
-
-def test_something_is_free_here() -> None:
-    assert 10**6 < free_bytes() < sys.maxsize
 
 
 # ---- backing off -------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ def _fits(values: int, read_bytes: int, settings: Settings) -> bool:
     import psutil
 
     import napari_vae_repair.pipeline  # noqa: F401 - its libraries count, too
-    from napari_vae_repair.vae.memory import MB, whole_image_bytes
+    from napari_vae_repair.image.free_memory import MB, whole_image_bytes
 
     assert settings.memory_mb is not None
     kept = (DEFAULT_SAMPLES if settings.samples is None else settings.samples) * settings.keep_samples

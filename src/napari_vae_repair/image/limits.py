@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from napari_vae_repair.errors import ImageFileError
+from napari_vae_repair.image.free_memory import free_memory_bytes
 
 MAX_WHOLE_BYTES = 64 * 2**30  # of an image that is read whole, on a machine of any size
 MAX_XML_BYTES = 64 * 2**20
@@ -25,27 +26,6 @@ EMPTY_CHUNKS = 4096
 # table of 12-bit codes, PackBits with runs of 128
 RATIOS = {"none": 1.0, "deflate": 1032.0, "lzw": 2600.0, "packbits": 64.0}
 ANY_RATIO, ANY_RATIO_FROM_BYTES = 10_000.0, 256 * 2**20  # for other codecs: no picture that was measured comes near
-_CGROUPS = (  # limit, use and statistics of the control group, version 2 and 1
-    ("memory.max", "memory.current", "memory.stat"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
-)
-_CGROUP_ROOT = Path("/sys/fs/cgroup")
-
-
-def free_memory_bytes() -> int:
-    """Memory that this process can still get, in bytes, a container's limit included."""
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
-    for names in _CGROUPS:
-        try:
-            limit, used, statistics = ((_CGROUP_ROOT / name).read_text() for name in names)
-            # files that are only cached are given up first
-            cached = next(int(line.split()[1]) for line in statistics.splitlines() if "inactive_file" in line)
-            free = min(free, int(limit) - int(used) + cached)
-        except (OSError, ValueError, StopIteration, IndexError):  # no such group, or "max"
-            continue
-    return max(free, 0)
 
 
 def check_size(

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_vae_repair.errors import Cancelled, InputError, SettingsError
-from napari_vae_repair.large import is_large, needed_bytes, room_bytes
+from napari_vae_repair.image.free_memory import whole_image_bytes
+from napari_vae_repair.large import is_large, room_bytes
 from napari_vae_repair.plugin.forecast import Forecast, Update
 from napari_vae_repair.plugin.layers import (
     METADATA_KEY,
@@ -73,7 +74,7 @@ def check_fits(source: Snapshot, settings: Settings, what: str) -> None:
     if not in_memory(source.data) and is_large(values, settings.memory_mb):
         raise InputError(
             f"{what} needs {source.name!r} in memory, {values / 1e6:.0f} million values, for which it takes about "
-            f"{needed_bytes(values) / GB:.1f} GB.",
+            f"{whole_image_bytes(values) / GB:.1f} GB.",
             f"Half of what is free may be taken, {room_bytes(settings.memory_mb) / GB:.1f} GB.",
             "Choose what the canvas shows, a rectangle or the current plane, where that is offered; or crop the layer.",
         )
