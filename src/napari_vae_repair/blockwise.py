@@ -117,8 +117,7 @@ class Plan:
     @property
     def shape(self) -> tuple[int, ...]:
         """Of what is restored."""
-        sizes = dict(zip(self.layout.axes, self.layout.shape, strict=True)) | {"S": self.colours}
-        return tuple(sizes[letter] for letter in self.axes)
+        return self.layout.out_shape(self.colours)
 
     @property
     def in_source_units(self) -> bool:

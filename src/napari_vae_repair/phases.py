@@ -60,6 +60,11 @@ class Progress:
     result: Restoration | None = None
 
 
+def never() -> bool:
+    """No wish to stop."""
+    return False
+
+
 def stop_if(should_stop: ShouldStop, phase: str) -> None:
     """Raise `Cancelled` if that is wished."""
     if should_stop():

@@ -23,6 +23,7 @@ from napari_vae_repair.phases import (
     ask,
     fit,
     model_of,
+    never,
     notes_of,
     refine,
     samples_in_force,
@@ -144,7 +145,7 @@ def restore_steps(
     VaeRepairError
         As `restore`.
     """
-    should_stop, should_finish = should_stop or _never, should_finish or _never
+    should_stop, should_finish = should_stop or never, should_finish or never
     kept = (DEFAULT_SAMPLES if settings.samples is None else settings.samples) * settings.keep_samples
     check_whole(image.pixels.size, settings.memory_mb, kept)
     run = _Run(image, settings, reference, _Clock(), choose_device(settings.device), [])
@@ -318,7 +319,3 @@ class _Run:
             samples=samples,
         )
         return result.restoration(report, model, settings or self.settings)
-
-
-def _never() -> bool:
-    return False

@@ -22,6 +22,7 @@ from napari_vae_repair.phases import (
     ShouldStop,
     fit,
     model_of,
+    never,
     notes_of,
     refine,
     samples_in_force,
@@ -115,7 +116,7 @@ def plan_steps(
         training = Prepared(found.prepared, survey.damaged, channel, found.noise)
         model = yield from fit(training, found.chains, settings, device, should_stop, [], notes=notes)
     elif settings.adapts:
-        model, note = yield from refine(model, found, survey.damaged, settings, device, should_stop, _never, notes)
+        model, note = yield from refine(model, found, survey.damaged, settings, device, should_stop, never, notes)
         notes.append(note)
     if trains:
         found = replace(found, noise=model.noise)
@@ -215,7 +216,3 @@ def _shifts(
         taken = mean_taken([prepared - posterior.mean], [~lost[:, *wanted]])
         out.append(tuple(float(shift) for shift in taken))
     return tuple(out)
-
-
-def _never() -> bool:
-    return False

@@ -13,7 +13,7 @@ from napari_vae_repair.blockwise import ONE_AT_A_TIME, Plan, Restored, Source, r
 from napari_vae_repair.image.axes import default_axes
 from napari_vae_repair.image.blocks import Block, Grid
 from napari_vae_repair.noise.record import NoiseModel
-from napari_vae_repair.phases import Progress
+from napari_vae_repair.phases import Progress, never
 from napari_vae_repair.planning import plan_steps
 from napari_vae_repair.settings import Settings, make_settings
 from napari_vae_repair.vae.device import choose_device
@@ -97,7 +97,7 @@ def restore_lazily(
     model = changes.pop("model") if isinstance(changes.get("model"), Model) else None
     chosen = make_settings(settings, **changes)
     source = Source(_lazy(image), axes or default_axes(tuple(image.shape)), None if mask is None else _lazy(mask))
-    plan = _finished(plan_steps(source, chosen, block_px, choose_device(chosen.device), _never, model), on_step)
+    plan = _finished(plan_steps(source, chosen, block_px, choose_device(chosen.device), never, model), on_step)
     restored, residual, std, samples = _arrays(plan, source, block_px)
     return LazyRestoration(restored, residual, std, samples, plan.axes, plan.noise, plan.model, chosen, plan.notes)
 
@@ -149,7 +149,7 @@ def _restored(plan: Plan, values: NDArray[np.generic], marked: NDArray[np.bool_]
     source = Source(values, plan.layout.axes, marked)
     read = source.read((slice(None),) * values.ndim)
     with ONE_AT_A_TIME:
-        return restore_read(plan, block, *read, choose_device(plan.settings.device), _never, [])
+        return restore_read(plan, block, *read, choose_device(plan.settings.device), never, [])
 
 
 def _lazy(array: Any) -> Any:
@@ -158,7 +158,3 @@ def _lazy(array: Any) -> Any:
 
     chunks = getattr(array, "chunks", None) or "auto"  # h5py has None for what is in one piece
     return array if isinstance(array, da.Array) else da.from_array(array, chunks=chunks)
-
-
-def _never() -> bool:
-    return False

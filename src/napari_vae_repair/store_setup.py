@@ -51,9 +51,7 @@ def results_of(image: OpenedImage, model: Model | None, settings: Settings) -> R
     """What will come of an image; None = a model that is yet to be trained."""
     layout, steps = Layout(image.axes, tuple(image.array.shape)), steps_in_force(model, settings)
     colours = 3 if image.axes.endswith("S") and not any(isinstance(step, Grey) for step in steps) else 1
-    axes = layout.out_axes(colours)
-    sizes = dict(zip(layout.axes, layout.shape, strict=True)) | {"S": colours}
-    return Results(tuple(sizes[letter] for letter in axes), axes, all(map(is_invertible, steps)))
+    return Results(layout.out_shape(colours), layout.out_axes(colours), all(map(is_invertible, steps)))
 
 
 def check_apart(output: Path, files: tuple[Path | None, ...]) -> None:

@@ -126,3 +126,8 @@ class Layout:
     def out_axes(self, planes_channels: int) -> str:
         """The axes of `from_planes` for planes of that many channels."""
         return self.axes if planes_channels > 1 else self.axes.replace("S", "")
+
+    def out_shape(self, planes_channels: int) -> tuple[int, ...]:
+        """The shape of `from_planes` for planes of that many channels."""
+        sizes = dict(zip(self.axes, self.shape, strict=True)) | {"S": planes_channels}
+        return tuple(sizes[letter] for letter in self.out_axes(planes_channels))
