@@ -2,8 +2,7 @@
 
     python -m benchmarks.intervals [--data ../shared/data] [--groups fmd w2s]
 
-Intervals are the restored image plus and minus its standard deviation of 16 samples, calibrated on synthetic scenes
-alone at 90 %, times the normal quantile of the level. The reference is led into the units of the noisy image by a
+Intervals are those of `credible_interval` from 16 samples, calibrated on synthetic scenes alone. The reference is led into the units of the noisy image by a
 straight line, and has noise of its own. Writes benchmarks/results/intervals.md, .csv and .png.
 """
 
@@ -16,11 +15,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.special import ndtri
 
 from benchmarks import report
 from benchmarks.data import DATA, PAIRS, Case, cases
 from napari_vae_repair import restore
+from napari_vae_repair.uncertainty import credible_interval
 
 SAMPLES = 16
 LEVELS = (50, 80, 90, 95)
@@ -34,13 +33,11 @@ def covered(case: Case) -> list[dict[str, Any]]:
     result = restore(case.noisy, samples=SAMPLES)
     slope, offset = np.polyfit(case.reference.ravel(), case.noisy.ravel(), 1)
     truth = slope * case.reference + offset
-    off, std = np.abs(result.restored - truth).ravel(), result.std.ravel()
+    ends = {level: credible_interval(result, level / 100) for level in LEVELS}
+    held = {level: ((low <= truth) & (truth <= high)).ravel() for level, (low, high) in ends.items()}
     rows = []
     for third, part in zip(THIRDS, np.array_split(np.argsort(truth, axis=None), len(THIRDS)), strict=True):
-        shares = {
-            f"{level} %": round(100 * float(np.mean(off[part] <= ndtri(0.5 + level / 200) * std[part])), 1)
-            for level in LEVELS
-        }
+        shares = {f"{level} %": round(100 * float(held[level][part].mean()), 1) for level in LEVELS}
         rows.append({"group": case.group, "image": case.name, "third": third} | shares)
     return rows
 

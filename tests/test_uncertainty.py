@@ -16,7 +16,8 @@ from scipy.stats import norm
 from napari_vae_repair import restore
 from napari_vae_repair.errors import InputError
 from napari_vae_repair.restoration import Restoration
-from napari_vae_repair.uncertainty import label_table, label_table_steps, probability_above
+from napari_vae_repair.uncertainty import credible_interval, label_table, label_table_steps, probability_above
+from napari_vae_repair.vae.calibration import Calibration
 
 Make = Callable[..., Restoration]
 
@@ -98,6 +99,38 @@ def test_without_uncertainty_there_is_no_probability(make: Make) -> None:
         probability_above(replace(plain, report=replace(plain.report, samples=1)), 0.0)
     with pytest.raises(InputError, match="threshold is nan"):
         probability_above(plain, float("nan"))
+
+
+# ---- intervals -----------------------------------------------------------------------------------
+
+HEAVY = Calibration((1.0,), (1.0,), ((0.5, 0.5), (0.8, 1.2), (0.9, 1.645), (0.95, 2.2)))
+
+
+def test_an_interval_holds_as_much_as_was_measured(make: Make) -> None:
+    restored, std = np.array([[1.0, -3.0]]), np.array([[2.0, 0.0]])
+    plain = make(restored, std)
+    low, high = credible_interval(plain, 0.8)
+    np.testing.assert_allclose(high - restored, std * norm.ppf(0.9), rtol=1e-6)
+    np.testing.assert_allclose(restored - low, high - restored, rtol=1e-6)
+    heavy = replace(plain, model=replace(plain.model, calibration=HEAVY))
+    for level, width in HEAVY.widths:
+        low, high = credible_interval(heavy, level, part=(0,))
+        assert (low.dtype, low.shape) == (np.float32, (2,))
+        np.testing.assert_allclose(high - low, 2 * width * std[0], rtol=1e-5)
+        # what lies above the upper end does so with half of what the interval leaves
+        assert probability_above(heavy, float(high[0]))[0, 0] == pytest.approx((1 - level) / 2, abs=1e-3)
+
+
+@pytest.mark.parametrize("level", [0, 1, -0.5, 90, float("nan")])
+def test_levels_are_between_none_and_all(make: Make, level: float) -> None:
+    with pytest.raises(InputError, match="between 0 and 1"):
+        credible_interval(make(np.zeros((4, 4)), np.ones((4, 4))), level)
+
+
+def test_one_pass_has_no_interval(make: Make) -> None:
+    plain = make(np.zeros((4, 4)), np.zeros((4, 4)))
+    with pytest.raises(InputError, match="An interval needs at least 2"):
+        credible_interval(replace(plain, report=replace(plain.report, samples=1)))
 
 
 # ---- labels --------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from training.train import HELD_OUT
 
 SAMPLES, BINS = 16, 20
 FEWEST_PIXELS = 50  # of a scene within a bin
+LEVELS = (0.5, 0.8, 0.9, 0.95)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -103,7 +104,7 @@ def _noise_std(noisy: NDArray[np.float32], result: Restoration, model: Model) ->
 
 
 def fit(scenes: list[Scene]) -> Calibration:
-    """A monotone map that suits the median scene.
+    """A monotone map that suits the median scene, and how wide its intervals are at each of `LEVELS`.
 
     Quantiles of all pixels together would follow the few scenes whose noise was misjudged, and make the intervals of
     all others too wide.
@@ -116,8 +117,15 @@ def fit(scenes: list[Scene]) -> Calibration:
     monotone = isotonic_regression(np.maximum(reached[known], 1e-4)).x
     found = Calibration(tuple(map(float, knots[known])), tuple(map(float, monotone)))
     # where the quantiles had to be made monotone, their mean does not hold 90 % of the median scene
-    held = [np.quantile(s.error / np.maximum(found.calibrated(s.spread, 1.0), 1e-6), 0.9) for s in scenes]
-    return Calibration(found.spread, tuple(value * float(np.median(held)) / NORMAL_90 for value in found.error))
+    held = _median_width(scenes, found, 0.9)
+    found = Calibration(found.spread, tuple(value * held / NORMAL_90 for value in found.error))
+    return replace(found, widths=tuple((level, _median_width(scenes, found, level)) for level in LEVELS))
+
+
+def _median_width(scenes: list[Scene], found: Calibration, level: float) -> float:
+    """Calibrated standard deviations to each side that hold so much of the median scene."""
+    widths = [np.quantile(s.error / np.maximum(found.calibrated(s.spread, 1.0), 1e-6), level) for s in scenes]
+    return float(np.median(widths))
 
 
 def _median_quantile(scenes: list[Scene], low: float, high: float) -> float:

@@ -22,8 +22,8 @@ Index = tuple[int | slice, ...]
 def probability_above(restoration: Restoration, threshold: float, *, part: Index = ()) -> NDArray[np.float32]:
     """The probability of each pixel that its true value lies above a threshold.
 
-    With the starter, or where no samples were kept, the error is taken for normal, with `Restoration.std` around
-    `Restoration.restored`: single samples of the starter are not calibrated, their calibrated standard deviation is.
+    With the starter, or where no samples were kept, it comes from `Restoration.std` around `Restoration.restored`, as
+    `credible_interval` does: single samples of the starter are not calibrated, their standard deviation is.
     With a model of one image whose samples were kept, it is the share of the samples above the threshold, ``(k + 1/2)
     / (n + 1)``, which is the posterior mean under Jeffreys' prior and keeps n samples from claiming certainty.
 
@@ -48,9 +48,9 @@ def probability_above(restoration: Restoration, threshold: float, *, part: Index
 
     Notes
     -----
-    Each pixel stands alone: probabilities say nothing of how many pixels lie above together. Only the 90 % interval of
-    the starter was calibrated, so that tails beyond it (below 0.05, above 0.95) lean on the normal shape. Smoothing
-    after Brown, Cai and DasGupta (2001), section 3, DOI 10.1214/ss/1009213286.
+    Each pixel stands alone: probabilities say nothing of how many pixels lie above together. The starter's were
+    calibrated up to the 95 % interval, so that tails beyond it (below 0.025, above 0.975) lean on the normal shape.
+    Smoothing after Brown, Cai and DasGupta (2001), section 3, DOI 10.1214/ss/1009213286.
     """
     from scipy.special import ndtr
 
@@ -64,7 +64,52 @@ def probability_above(restoration: Restoration, threshold: float, *, part: Index
         return np.asarray(share, dtype=np.float32)
     above, std = restoration.restored[part] - np.float32(threshold), restoration.std[part]
     score = np.divide(above, std, out=np.zeros_like(above), where=std > 0)
+    if (calibration := restoration.model.calibration) is not None:
+        score = calibration.as_normal(score)
     return np.asarray(np.where(std > 0, ndtr(score), np.heaviside(above, 0.5)), dtype=np.float32)
+
+
+def credible_interval(
+    restoration: Restoration, level: float = 0.9, *, part: Index = ()
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Ends of the interval of each pixel that is meant to hold its true value with a probability of `level`.
+
+    `Restoration.restored` minus and plus a multiple of `Restoration.std`: with the starter the one that held so much of
+    the truth on synthetic scenes, with a model of one image the normal distribution's.
+
+    Parameters
+    ----------
+    restoration : Restoration
+        With two samples at least; the starter's were calibrated with 16.
+    level : float
+        Above 0 and below 1.
+    part : tuple of int or slice, optional
+        As for `probability_above`.
+
+    Returns
+    -------
+    low, high : ndarray of float32
+        In the units and axes of `Restoration.restored`.
+
+    Raises
+    ------
+    InputError
+        There is no uncertainty, or the level is no probability.
+
+    Notes
+    -----
+    benchmarks/results/intervals.md: how much of the truth 50, 80, 90 and 95 % intervals hold on real images.
+    """
+    from scipy.special import ndtri
+
+    if not 0 < level < 1:
+        raise InputError(f"level={level} was given.", "It lies between 0 and 1.", "Give 0.9 for 90 %.")
+    if restoration.report.samples < 2:
+        raise _no_uncertainty(restoration.report.samples, 2, "An interval")
+    calibration = restoration.model.calibration
+    width = float(ndtri(0.5 + level / 2)) if calibration is None else calibration.width(level)
+    restored, off = restoration.restored[part], np.float32(width) * restoration.std[part]
+    return restored - off, restored + off
 
 
 def label_table(

@@ -16,7 +16,8 @@ from benchmarks.data import Case
 
 def perfectly_calibrated(noisy: np.ndarray, **_: Any) -> SimpleNamespace:
     """As if the noisy image were restored, with errors of just this standard deviation."""
-    return SimpleNamespace(restored=noisy, std=np.full(noisy.shape, 0.1))
+    normal = {"report": SimpleNamespace(samples=16), "model": SimpleNamespace(calibration=None)}
+    return SimpleNamespace(restored=noisy, std=np.full(noisy.shape, 0.1), **normal)
 
 
 def test_right_intervals_cover_their_level_in_every_third(monkeypatch: pytest.MonkeyPatch) -> None:

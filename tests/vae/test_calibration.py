@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,38 @@ def test_maps_that_are_none_are_refused(spread: tuple[float, ...], error: tuple[
         Calibration(spread, error)
 
 
+def test_widths_are_those_of_errors_that_are_not_normal() -> None:
+    rng = np.random.default_rng(0)
+
+    def heavy(count: int) -> list[Scene]:
+        spread = np.full(20_000, 0.5, dtype=np.float32)
+        return [Scene(spread, np.abs(rng.standard_t(3, 20_000)).astype(np.float32)) for _ in range(count)]
+
+    found, other = fit(heavy(5)), heavy(1)[0]
+    calibrated = found.calibrated(other.spread, 1.0)
+    for level in (0.5, 0.65, 0.8, 0.9, 0.95):
+        assert float((other.error <= found.width(level) * calibrated).mean()) == pytest.approx(level, abs=0.02)
+    assert found.width(0.9) == pytest.approx(NORMAL_90, rel=0.01)
+    assert found.width(0.5) < 0.6 < 0.674 < Calibration((0.5,), (0.5,)).width(0.5) + 1e-3
+    assert found.width(0.99) > found.width(0.95)
+    errors = np.array([-3.0, -0.5, 0.0, 0.5, 3.0], dtype=np.float32)
+    normal = found.as_normal(errors)
+    np.testing.assert_allclose(normal, -normal[::-1], atol=1e-6)
+    assert normal[3] > 0.5  # small errors are more usual than a normal distribution's
+    assert found.as_normal(np.float32([found.width(0.8)]))[0] == pytest.approx(1.2816, abs=1e-3)
+    np.testing.assert_allclose(Calibration((0.5,), (0.5,)).as_normal(errors), errors, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "widths", [((0.9, 1.0), (0.5, 2.0)), ((0.5, 2.0), (0.9, 1.0)), ((0.5, np.nan),), ((1.0, 2.0),)]
+)
+def test_widths_grow_with_the_level(widths: tuple[tuple[float, float], ...]) -> None:
+    with pytest.raises(ValueError, match="levels"):
+        Calibration((0.1,), (0.2,), widths)
+
+
 def test_it_survives_json() -> None:
-    chosen = Calibration((0.1, 0.4), (0.2, 0.4))
-    assert Calibration.from_dict(chosen.to_dict()) == chosen
+    chosen = Calibration((0.1, 0.4), (0.2, 0.4), ((0.5, 0.6), (0.9, 1.6)))
+    assert Calibration.from_dict(json.loads(json.dumps(chosen.to_dict()))) == chosen
+    old = Calibration((0.1, 0.4), (0.2, 0.4))
+    assert Calibration.from_dict({"spread": [0.1, 0.4], "error": [0.2, 0.4]}) == old

@@ -21,10 +21,14 @@ class Calibration:
         Growing, above 0.
     error : tuple of float
         Never falling, above 0: the 90 % quantile of the absolute error over `NORMAL_90`.
+    widths : tuple of (float, float)
+        Levels between 0 and 1, growing, and how many calibrated standard deviations to each side hold so much of the
+        truth: errors are no normal distribution, most are smaller and a few larger. () = as if they were.
     """
 
     spread: tuple[float, ...]
     error: tuple[float, ...]
+    widths: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.spread or len(self.spread) != len(self.error):
@@ -33,6 +37,11 @@ class Calibration:
             raise ValueError("spreads and errors are finite")
         if min(*self.spread, *self.error) <= 0 or np.any(np.diff(self.spread) <= 0) or np.any(np.diff(self.error) < 0):
             raise ValueError("spreads grow, errors never fall, all are above 0")
+        levels, widths = self._levels_and_widths()
+        if not (np.isfinite(widths).all() and np.all(np.diff(levels) > 0) and np.all(np.diff(widths) > 0)):
+            raise ValueError("levels and widths grow, and are finite")
+        if levels[-1] >= 1:
+            raise ValueError("levels are below 1")
 
     def calibrated(self, std: NDArray[np.float32], noise_std: float) -> NDArray[np.float32]:
         """Standard deviations such that 90 % of the truth lies within `NORMAL_90` of them around the restored image.
@@ -52,11 +61,43 @@ class Calibration:
         error = np.interp(inside, knots, np.log(self.error)) + (spread - inside)
         return np.asarray(np.where(std > 0, np.exp(error) * noise_std, 0), dtype=np.float32)
 
+    def width(self, level: float) -> float:
+        """How many calibrated standard deviations to each side hold that share of the truth, 0 to below 1.
+
+        Between the measured levels linear in the normal distribution's quantiles, beyond the last proportional.
+        """
+        levels, widths = self._levels_and_widths()
+        return float(_along(_normal(levels), widths, _normal(np.array(level))))
+
+    def as_normal(self, errors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Errors in calibrated standard deviations as those of a normal distribution that are as rare."""
+        levels, widths = self._levels_and_widths()
+        return np.asarray(np.sign(errors) * _along(widths, _normal(levels), np.abs(errors)), dtype=np.float32)
+
+    def _levels_and_widths(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        measured = self.widths or ((0.9, NORMAL_90),)
+        levels, widths = np.array([(0.0, 0.0), *measured], dtype=np.float64).T
+        return levels, widths
+
     def to_dict(self) -> dict[str, Any]:
         """A dict for JSON."""
-        return {"spread": list(self.spread), "error": list(self.error)}
+        return {"spread": list(self.spread), "error": list(self.error), "widths": [list(pair) for pair in self.widths]}
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Calibration:
         """What `to_dict` described; KeyError, TypeError or ValueError where it describes none."""
-        return cls(*(tuple(float(value) for value in saved[name]) for name in ("spread", "error")))
+        spread, error = (tuple(float(value) for value in saved[name]) for name in ("spread", "error"))
+        # the first files had no widths
+        return cls(spread, error, tuple((float(level), float(width)) for level, width in saved.get("widths", ())))
+
+
+def _normal(levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard deviations to each side that hold so much of a normal distribution."""
+    from scipy.special import ndtri
+
+    return np.asarray(ndtri(0.5 + levels / 2))
+
+
+def _along(x: NDArray[np.float64], y: NDArray[np.float64], at: NDArray[Any]) -> NDArray[np.float64]:
+    """Linear between the points, proportional beyond the last."""
+    return np.asarray(np.where(at > x[-1], at * (y[-1] / x[-1]), np.interp(at, x, y)))
