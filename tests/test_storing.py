@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from napari_vae_repair.storing import restore_to_store
 
 SETTINGS = make_settings(device="cpu")
 BLOCK_PX = 512
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -184,6 +187,97 @@ def test_what_cannot_be_written_is_told_before_anything_is_computed(image: Path,
         with pytest.raises(error, match=match):
             run(**given)  # type: ignore[arg-type]
     assert contents(container) == before
+
+
+# ---- in the middle of it -------------------------------------------------------------------------
+
+
+def after_one_block(source: Path, output: Path) -> Generator[Progress, None, Stored]:
+    """A run that has restored its first block."""
+    steps = restore_to_store(source, {"restored": output}, SETTINGS, block_px=BLOCK_PX)
+    while (step := next(steps)).phase != "restore" or step.done == 0:
+        pass
+    return steps
+
+
+def check_gone_on_with(image: Path, output: Path, resumed: int) -> None:
+    """The next run ends as one that nothing disturbed."""
+    assert not output.exists()
+    assert run(image, output)[0].report.resumed == resumed
+    undisturbed = output.parent / "undisturbed" / output.name
+    run(image, undisturbed)
+    assert contents(output) == contents(undisturbed)
+    assert list(output.parent.glob(".out*")) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
+@pytest.mark.parametrize("phase", ["restore", "write"])
+def test_a_disk_that_fills_up_costs_no_block(image: Path, tmp_path: Path, phase: str) -> None:
+    import resource
+
+    steps, output = after_one_block(image, tmp_path / "out.ome.zarr"), tmp_path / "out.ome.zarr"
+    while phase == "write" and next(steps).phase != "write":
+        pass
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, hard))  # the kernel refuses what goes beyond
+    try:
+        with pytest.raises(ImageFileError, match=r"out\.ome\.zarr could not be written: File too large"):
+            list(steps)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    check_gone_on_with(image, output, resumed=1 if phase == "restore" else 2)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX")
+@pytest.mark.parametrize("phase", ["restore", "write"])
+def test_a_permission_that_is_lost_costs_no_block(unprivileged: Path, phase: str) -> None:
+    source, output = unprivileged, unprivileged.parent / "out.ome.zarr"
+    steps = after_one_block(source, output)
+    while phase == "write" and next(steps).phase != "write":
+        pass
+    (part,) = output.parent.glob(".out*.part")
+    folders = [part, *(path for path in part.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o500)
+    with pytest.raises(ImageFileError, match=r"out\.ome\.zarr could not be written: Permission denied"):
+        list(steps)
+    for folder in folders:
+        folder.chmod(0o700)
+    check_gone_on_with(source, output, resumed=1 if phase == "restore" else 2)
+
+
+@pytest.mark.parametrize("gone", ["all", "a chunk"])
+def test_a_source_that_vanishes_gives_no_zeros(image: Path, tmp_path: Path, gone: str) -> None:
+    source, output = tmp_path / "in.ome.zarr", tmp_path / "out.ome.zarr"
+    write_image(source, read_image(image).pixels, "YX")
+    steps = after_one_block(source, output)
+    kept = tmp_path / "kept.ome.zarr"
+    shutil.copytree(source, kept, copy_function=shutil.copy2)
+    if gone == "all":
+        shutil.rmtree(source)
+    else:
+        (source / "0/c/0/1").unlink()
+    with pytest.raises(ImageFileError, match=r"in\.ome\.zarr (was (removed|changed)|cannot be read)"):
+        list(steps)
+    shutil.rmtree(source, ignore_errors=True)
+    kept.rename(source)
+    check_gone_on_with(source, output, resumed=0)  # the second block was one of zeros
+
+
+@pytest.fixture
+def unprivileged(image: Path) -> Iterator[Path]:
+    """The image in a folder of a user to whom permissions apply, which they do not to root."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        copy = Path(shutil.copy(image, folder))
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(NOBODY)
+        try:
+            yield copy
+        finally:
+            if root:
+                os.seteuid(0)
 
 
 def test_two_runs_cannot_write_to_one_store(image: Path, tmp_path: Path) -> None:

@@ -132,9 +132,30 @@ class Kept:
         self.writer.note("kept.json", json.dumps(facts).encode())
 
 
-def key_of(
-    settings: Settings, model: Model | None, files: tuple[Path | None, ...], block_px: int, axes: str | None
-) -> str:
+def states_of(files: tuple[Path | None, ...]) -> list[Any]:
+    """What tells whether files were changed: name, size and time of the last change; None for what is no file."""
+    return [None if path is None else _changed(path) for path in files]
+
+
+def check_unchanged(files: tuple[Path | None, ...], states: list[Any]) -> None:
+    """Raise `ImageFileError` where a file is no longer as it was; a chunk that is gone reads as zeros.
+
+    Parameters
+    ----------
+    files : tuple of Path or None
+    states : list
+        As `states_of` gave them before anything was read.
+    """
+    for path, before, now in zip(files, states, states_of(files), strict=True):
+        if now != before:
+            raise ImageFileError(
+                f"{path} was {'changed' if path is not None and path.exists() else 'removed'} while it was being read.",
+                "The result would be a mixture, so that none was written.",
+                "Put the file back or wait until it is complete, and restore it again.",
+            )
+
+
+def key_of(settings: Settings, model: Model | None, states: list[Any], block_px: int, axes: str | None) -> str:
     """What makes the pixels what they are: another image, setting, model or version gives another key."""
     named = None if settings.model in (STARTER, SCRATCH) else _changed(Path(settings.model))
     found = {
@@ -143,7 +164,7 @@ def key_of(
         "model": named if model is None else weights_sha256(model),
         "block_px": block_px,
         "axes": axes,
-        "files": [None if path is None else _changed(path) for path in files],
+        "files": states,
     }
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 

@@ -13,7 +13,7 @@ from typing import Any
 from napari_vae_repair import __version__
 from napari_vae_repair.blockwise import Plan, Source, restore_block
 from napari_vae_repair.cluster import connect, restored_on_cluster
-from napari_vae_repair.errors import InputError
+from napari_vae_repair.errors import ImageFileError, InputError
 from napari_vae_repair.image.blocks import Block, Grid
 from napari_vae_repair.image.files import to_dtype
 from napari_vae_repair.image.lock import only_writer
@@ -28,8 +28,10 @@ from napari_vae_repair.store_setup import (
     Kept,
     check_apart,
     check_samples,
+    check_unchanged,
     key_of,
     results_of,
+    states_of,
     weights_sha256,
     writer_of,
 )
@@ -139,6 +141,7 @@ def restore_to_store(
     """
     began, device = time.monotonic(), choose_device(settings.device)
     files = _files(source, mask, scheduler)
+    states = states_of(files)
     with contextlib.ExitStack() as held:
         client = None if scheduler is None else held.enter_context(contextlib.closing(connect(scheduler)))
         for path in outputs.values():
@@ -149,7 +152,7 @@ def restore_to_store(
         pixels = Source(image.array, image.axes, marked)
         known = model or model_of(settings)
         check_samples(outputs, known, settings)
-        key = key_of(settings, model, files, block_px, axes)
+        key = key_of(settings, model, states, block_px, axes)
         if any(given is not None and path is None for given, path in zip((source, mask), files, strict=True)):
             key = secrets.token_hex()  # an array cannot be told from another
         results = results_of(image, known, settings)
@@ -169,6 +172,12 @@ def restore_to_store(
             finished = restored_on_cluster(client, job, blocks, should_stop, notes)
         for count, _ in enumerate(finished, 1):
             yield Progress("restore", len(done) + count, in_all)
+        try:
+            check_unchanged(files, states)
+        except ImageFileError:
+            for writer in writers.values():
+                writer.discard()  # nobody knows which blocks are of which image
+            raise
         facts = _provenance(plan, image)
         yield Progress("write", 0, len(writers))
         for count, writer in enumerate(writers.values(), 1):
