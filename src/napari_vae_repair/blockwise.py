@@ -49,11 +49,11 @@ class Source:
     mask: Any = None
 
     def read(self, window: tuple[slice, ...]) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        """Planes ``(1, C, Y, X)`` without alpha, and damage ``(1, Y, X)``, of a window in one plane."""
+        """Planes ``(N, C, Y, X)`` of a window without alpha, and damage ``(N, Y, X)``, as `to_planes` gives them."""
         values = np.asarray(self.array[window])
         layout = Layout(self.axes, values.shape)
         planes = colour_planes(layout.to_planes(values))
-        damaged = np.zeros((1, *planes.shape[2:]), dtype=bool)
+        damaged = np.zeros((len(planes), *planes.shape[2:]), dtype=bool)
         if values.dtype.kind == "f":
             damaged |= ~np.isfinite(layout.to_planes(values)).all(axis=1)
         if self.mask is not None:

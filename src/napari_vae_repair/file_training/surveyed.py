@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_vae_repair.blockwise import Source
 from napari_vae_repair.errors import InputError
 from napari_vae_repair.image.axes import Layout, spatial_shape
 from napari_vae_repair.image.opened import OpenedImage, open_image
@@ -19,7 +20,6 @@ from napari_vae_repair.image.record import MIN_SIDE_PX
 from napari_vae_repair.image.survey import Region, Survey, needs_survey, take_survey
 from napari_vae_repair.joint import check_adaptable
 from napari_vae_repair.noise.record import NoiseModel
-from napari_vae_repair.preparation import colour_planes
 from napari_vae_repair.settings import Settings
 from napari_vae_repair.survey import characterised
 from napari_vae_repair.vae.adapt import Seen
@@ -204,9 +204,7 @@ def _look(array: Any, layout: Layout) -> Survey:
 
     if needs_survey(count, height, width):
         return take_survey(read, count, height, width)
-    whole = np.asarray(array[tuple(slice(None) for _ in layout.shape)])
-    in_planes = layout.to_planes(whole)
-    return Survey((), colour_planes(in_planes), _damage(in_planes))
+    return Survey((), *Source(array, layout.axes).read(tuple(slice(None) for _ in layout.shape)))
 
 
 def _check(path: Path, opened: OpenedImage, looked: Survey) -> None:
@@ -233,16 +231,8 @@ def read_plane(
     at = np.unravel_index(plane, [length for _, length in stack]) if stack else ()
     parts = {letter: slice(int(index), int(index) + 1) for (letter, _), index in zip(stack, at, strict=True)}
     parts |= {"Y": rows, "X": columns, "S": slice(None)}
-    values = np.asarray(array[tuple(parts[letter] for letter in layout.axes)])
-    planes = Layout(layout.axes, values.shape).to_planes(values)
-    return colour_planes(planes)[0], _damage(planes)[0]
-
-
-def _damage(planes: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """``(N, Y, X)`` where any colour is not finite."""
-    if planes.dtype.kind != "f":
-        return np.zeros((len(planes), *planes.shape[2:]), dtype=bool)
-    return np.asarray(~np.isfinite(planes).all(axis=1))
+    planes, damaged = Source(array, layout.axes).read(tuple(parts[letter] for letter in layout.axes))
+    return planes[0], damaged[0]
 
 
 def _sizes(layout: Layout) -> list[tuple[str, int]]:
