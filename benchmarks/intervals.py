@@ -2,8 +2,9 @@
 
     python -m benchmarks.intervals [--data ../shared/data] [--groups fmd w2s]
 
-Intervals are those of `credible_interval` from 16 samples, calibrated on synthetic scenes alone. The reference is led into the units of the noisy image by a
-straight line, and has noise of its own. Writes benchmarks/results/intervals.md, .csv and .png.
+Intervals are those of `credible_interval` from 16 samples, calibrated on synthetic scenes alone. The reference is led
+into the units of the noisy image by a straight line, and has noise of its own. Writes benchmarks/results/intervals.md,
+.csv and .png.
 """
 
 from __future__ import annotations

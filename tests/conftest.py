@@ -46,9 +46,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_setup(item: pytest.Item) -> None:
     # without this Qt aborts the whole process
     if "gui" in item.keywords and sys.platform == "linux" and not (os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}):
-        pytest.fail(
-            "This test needs a display: run `make test`, or `xvfb-run -a pytest`, or `pytest -m 'not gui'`.", False
-        )
+        pytest.fail("This test needs a display: install Xvfb (`make test` does), or run `pytest -m 'not gui'`.", False)
 
 
 @pytest.fixture(scope="session")

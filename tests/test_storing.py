@@ -267,8 +267,9 @@ def test_a_source_that_vanishes_gives_no_zeros(image: Path, tmp_path: Path, gone
 @pytest.fixture
 def unprivileged(image: Path) -> Iterator[Path]:
     """The image in a folder of a user to whom permissions apply, which they do not to root."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o777)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
         copy = Path(shutil.copy(image, folder))
         root = os.geteuid() == 0
         if root:
