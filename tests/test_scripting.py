@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from napari_vae_repair import cli, restore
+from napari_vae_repair.chain import parse_chain
 from napari_vae_repair.preflight import settings_from
 from napari_vae_repair.scripting import as_command, as_python, changes, repeatable
-from napari_vae_repair.settings import GivenNoise, LearnedNoise, Settings, make_settings, parse_chain
+from napari_vae_repair.settings import GivenNoise, LearnedNoise, Settings, make_settings
 
 MANY = [
     Settings(),

@@ -5,30 +5,25 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from napari_vae_repair.errors import SettingsError
-from napari_vae_repair.settings import (
+from napari_vae_repair.chain import (
     PRESETS,
     STEP_TYPES,
     ClipNegative,
     Contrast,
     Denoise,
     Equalise,
-    EstimatedNoise,
     Float32,
-    GivenNoise,
     Grey,
-    LearnedNoise,
     NoiseStrength,
     Normalise,
     Segment,
-    Settings,
     Square,
     Stabilise,
     format_chain,
-    make_settings,
     parse_chain,
-    parse_memory,
 )
+from napari_vae_repair.errors import SettingsError
+from napari_vae_repair.settings import EstimatedNoise, GivenNoise, LearnedNoise, Settings, make_settings, parse_memory
 
 CHANGED = [
     Float32(),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_vae_repair.chain import Stabilise
 from napari_vae_repair.grading import graded
 from napari_vae_repair.image.measured import measured_sample
 from napari_vae_repair.image.opponent import to_opponent
@@ -15,7 +16,7 @@ from napari_vae_repair.noise.estimate import estimate_noise
 from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.noise.stripes import stripes
 from napari_vae_repair.preparation import given_noise
-from napari_vae_repair.settings import GivenNoise, Settings, Stabilise
+from napari_vae_repair.settings import GivenNoise, Settings
 from napari_vae_repair.vae.device import Device
 from napari_vae_repair.vae.inspection import see_noise
 from napari_vae_repair.vae.inspector import NoiseBranch

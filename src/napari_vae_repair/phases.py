@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_vae_repair.chain import Step, format_chain
 from napari_vae_repair.conditioning import Conditioned, condition
 from napari_vae_repair.errors import Cancelled, InputError
 from napari_vae_repair.image.opponent import to_opponent
 from napari_vae_repair.image.preprocess import FittedChain
 from napari_vae_repair.image.record import Image
 from napari_vae_repair.preparation import characterise
-from napari_vae_repair.settings import DEFAULT_SAMPLES, SCRATCH, STARTER, GivenNoise, Settings, Step, format_chain
+from napari_vae_repair.settings import DEFAULT_SAMPLES, SCRATCH, STARTER, GivenNoise, Settings
 from napari_vae_repair.vae.adapt import BATCH_SIZE, Seen, adapt, obstacle
 from napari_vae_repair.vae.checkpoint import load_model
 from napari_vae_repair.vae.device import Device, backing_off

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_vae_repair.blockwise import Plan, Source, Way
+from napari_vae_repair.chain import Contrast, Denoise, Equalise, NoiseStrength, Step, format_chain
 from napari_vae_repair.conditioning import Conditioned
 from napari_vae_repair.errors import SettingsError
 from napari_vae_repair.image.axes import Layout, spatial_shape
@@ -32,7 +33,7 @@ from napari_vae_repair.phases import (
 )
 from napari_vae_repair.preparation import in_source_units
 from napari_vae_repair.restoration import mean_taken
-from napari_vae_repair.settings import Contrast, Denoise, Equalise, NoiseStrength, Settings, Step, format_chain
+from napari_vae_repair.settings import Settings
 from napari_vae_repair.survey import characterised
 from napari_vae_repair.vae.device import Device
 from napari_vae_repair.vae.record import Model

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_vae_repair.chain import Step, format_chain
 from napari_vae_repair.errors import InputError, SettingsError
 from napari_vae_repair.image.axes import Layout, axes_letters, default_axes
 from napari_vae_repair.image.preprocess import FittedChain, fit_chain
 from napari_vae_repair.image.record import Image, check_pixels
 from napari_vae_repair.noise.estimate import estimate_noise
 from napari_vae_repair.noise.record import NoiseModel
-from napari_vae_repair.settings import GivenNoise, Settings, Step, format_chain
+from napari_vae_repair.settings import GivenNoise, Settings
 
 
 def as_image(image: Any, axes: str | None = None, mask: Any = None) -> Image:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from napari_vae_repair.settings import EstimatedNoise, Settings, format_chain, trains_alone
+from napari_vae_repair.chain import format_chain
+from napari_vae_repair.settings import EstimatedNoise, Settings, trains_alone
 
 IMAGE, INPUT, OUTPUT, MASK = "image", "INPUT.tif", "restored.tif", "MASK.tif"
 _OPTIONS = {"adapt_seconds": "--adapt"}  # else the setting's own name

@@ -14,6 +14,7 @@ import numpy as np
 
 from napari_vae_repair import __version__
 from napari_vae_repair.blockwise import Plan
+from napari_vae_repair.chain import Grey
 from napari_vae_repair.errors import ImageFileError, SettingsError
 from napari_vae_repair.image.axes import Layout
 from napari_vae_repair.image.formats import image_dtype
@@ -22,7 +23,7 @@ from napari_vae_repair.image.steps import is_invertible
 from napari_vae_repair.image.zarr_store import StoreWriter, create_store
 from napari_vae_repair.phases import samples_in_force, steps_in_force
 from napari_vae_repair.planning import Before
-from napari_vae_repair.settings import SCRATCH, STARTER, Grey, Settings
+from napari_vae_repair.settings import SCRATCH, STARTER, Settings
 from napari_vae_repair.vae.checkpoint import load_model, save_model
 from napari_vae_repair.vae.record import Model
 

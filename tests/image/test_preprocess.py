@@ -10,10 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from skimage import color, data, exposure, filters
 
-from napari_vae_repair.errors import InputError, ModelFileError, SettingsError
-from napari_vae_repair.image.measured import fill_damage
-from napari_vae_repair.image.preprocess import FittedChain, fit_chain
-from napari_vae_repair.settings import (
+from napari_vae_repair.chain import (
     PRESETS,
     ClipNegative,
     Contrast,
@@ -28,6 +25,9 @@ from napari_vae_repair.settings import (
     Stabilise,
     parse_chain,
 )
+from napari_vae_repair.errors import InputError, ModelFileError, SettingsError
+from napari_vae_repair.image.measured import fill_damage
+from napari_vae_repair.image.preprocess import FittedChain, fit_chain
 
 DENOISERS = get_args(Denoise.model_fields["method"].annotation)
 INVERTIBLE = [

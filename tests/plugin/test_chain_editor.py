@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from magicgui.widgets import ComboBox, FloatSpinBox, LineEdit, SpinBox
 
+from napari_vae_repair.chain import PRESETS, STEP_TYPES, Denoise, Float32, Normalise, format_chain, parse_chain
 from napari_vae_repair.plugin.chain_editor import ChainEditor
-from napari_vae_repair.settings import PRESETS, STEP_TYPES, Denoise, Float32, Normalise, format_chain, parse_chain
 
 pytestmark = pytest.mark.gui
 

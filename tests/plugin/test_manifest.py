@@ -88,8 +88,9 @@ def test_writers_and_manifest_name_the_same_extensions() -> None:
 
 
 def test_preferences_have_the_defaults_and_limits_of_settings() -> None:
+    from napari_vae_repair.chain import PRESETS
     from napari_vae_repair.plugin.device_label import DEVICE_NAMES
-    from napari_vae_repair.settings import PRESETS, Settings
+    from napari_vae_repair.settings import Settings
 
     properties = POINTS["configurations"]["restoration"]["properties"]
     defaults = Settings()

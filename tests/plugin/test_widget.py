@@ -16,12 +16,13 @@ import dask.array as da
 import numpy as np
 import pytest
 
+from napari_vae_repair.chain import PRESETS, Normalise
 from napari_vae_repair.errors import InputError, SettingsError
 from napari_vae_repair.plugin.layers import METADATA_KEY
 from napari_vae_repair.plugin.snapshot import Snapshot
 from napari_vae_repair.plugin.widget import VaeRepairWidget
 from napari_vae_repair.restoration import Restoration
-from napari_vae_repair.settings import PRESETS, Normalise, Settings, make_settings
+from napari_vae_repair.settings import Settings, make_settings
 
 pytestmark = pytest.mark.gui
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage import color, exposure, filters, morphology, restoration
 
-from napari_vae_repair.settings import Contrast, Denoise, Equalise
+from napari_vae_repair.chain import Contrast, Denoise, Equalise
 
 Plane = NDArray[np.float32]
 

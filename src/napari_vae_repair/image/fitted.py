@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from napari_vae_repair.chain import Step
 from napari_vae_repair.errors import InputError
-from napari_vae_repair.settings import Step
 
 State = dict[str, Any]
 Window = tuple[slice, slice]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from napari_vae_repair.chain import Float32, Normalise, Segment, Step
 from napari_vae_repair.errors import InputError, ModelFileError, SettingsError
 from napari_vae_repair.image.fitted import FittedStep, State, Window
 from napari_vae_repair.image.measured import Damaged, Planes, bands, check_finite, fill_damage
@@ -25,7 +26,6 @@ from napari_vae_repair.image.steps import (
     is_invertible,
     segment_mask,
 )
-from napari_vae_repair.settings import Float32, Normalise, Segment, Step
 
 SOURCE = "source"
 

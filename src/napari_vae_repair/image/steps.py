@@ -13,12 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage import exposure, filters
 
-from napari_vae_repair.errors import SettingsError
-from napari_vae_repair.image.anscombe import anscombe, inverse_anscombe
-from napari_vae_repair.image.filtering import clahe, denoised, luminance, unsharp
-from napari_vae_repair.image.fitted import State
-from napari_vae_repair.image.measured import Damaged, Planes, bands, measured_range, measured_sample
-from napari_vae_repair.settings import (
+from napari_vae_repair.chain import (
     ClipNegative,
     Contrast,
     Denoise,
@@ -32,6 +27,11 @@ from napari_vae_repair.settings import (
     Stabilise,
     Step,
 )
+from napari_vae_repair.errors import SettingsError
+from napari_vae_repair.image.anscombe import anscombe, inverse_anscombe
+from napari_vae_repair.image.filtering import clahe, denoised, luminance, unsharp
+from napari_vae_repair.image.fitted import State
+from napari_vae_repair.image.measured import Damaged, Planes, bands, measured_range, measured_sample
 
 NoiseEstimator = Callable[[Planes, Damaged], tuple[float, float, float]]
 

@@ -19,7 +19,7 @@ from psygnal import Signal
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from napari_vae_repair.settings import STEP_TYPES, Step, format_chain
+from napari_vae_repair.chain import STEP_TYPES, Step, format_chain
 
 VISIBLE_ROWS = 6
 STYLED_FONT = 1.4  # napari's font is at most this much wider than Qt's

@@ -10,10 +10,11 @@ from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, Label, SpinBox
 from magicgui.widgets.bases import Widget
 
+from napari_vae_repair.chain import PRESETS
 from napari_vae_repair.errors import SettingsError
 from napari_vae_repair.plugin.chain_editor import ChainEditor, align_labels
 from napari_vae_repair.plugin.device_label import DEVICE_NAMES, device_label
-from napari_vae_repair.settings import DEFAULT_SAMPLES, PRESETS, SCRATCH, STARTER, Settings, make_settings
+from napari_vae_repair.settings import DEFAULT_SAMPLES, SCRATCH, STARTER, Settings, make_settings
 
 CUSTOM = "custom"
 READY, TRAINED, FROM_FILE = "starter (ready at once)", "train on this layer", "load a file"
