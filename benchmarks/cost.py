@@ -135,8 +135,8 @@ def run_nine(tile_px: int) -> None:
 def _predicted(side: int, tile_px: int, wanted: Any, *, samples: int) -> tuple[int, list[tuple[float, float]]]:
     """Bytes, and for each step seconds by the clock and of the processors."""
     from napari_vae_repair.vae.device import choose_device
-    from napari_vae_repair.vae.predict import View, predict_steps
-    from napari_vae_repair.vae.record import ValueRange
+    from napari_vae_repair.vae.predict import predict_steps
+    from napari_vae_repair.vae.record import ValueRange, View
     from napari_vae_repair.vae.starter import load_starter
 
     network, planes = load_starter().model.network, np.zeros((1, 1, side, side), np.float32)
@@ -164,7 +164,7 @@ def run_whole(side: int) -> None:
 
     import napari_vae_repair.phases
     from napari_vae_repair import restore
-    from napari_vae_repair.vae.predict import Posterior
+    from napari_vae_repair.vae.posterior import Posterior
 
     def unchanged(network: Any, planes: np.ndarray, *_: Any, **__: Any) -> Generator[tuple[int, int], None, Posterior]:
         yield 1, 1

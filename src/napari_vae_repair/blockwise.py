@@ -24,8 +24,9 @@ from napari_vae_repair.preparation import colour_planes
 from napari_vae_repair.settings import Settings
 from napari_vae_repair.vae.device import Device, backing_off
 from napari_vae_repair.vae.memory import LEAST_TILE_PX
-from napari_vae_repair.vae.predict import Posterior, View, predict_steps
-from napari_vae_repair.vae.record import Model
+from napari_vae_repair.vae.posterior import Posterior
+from napari_vae_repair.vae.predict import predict_steps
+from napari_vae_repair.vae.record import Model, View
 
 ONE_AT_A_TIME = threading.Lock()  # for schedulers with threads: PyTorch has threads of its own, tiles are sized for one
 

@@ -17,11 +17,10 @@ from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.noise.stripes import stripes
 from napari_vae_repair.preparation import given_noise
 from napari_vae_repair.settings import GivenNoise, Settings
-from napari_vae_repair.vae.device import Device
+from napari_vae_repair.vae.device import Device, on_device
 from napari_vae_repair.vae.inspection import see_noise
 from napari_vae_repair.vae.inspector import NoiseBranch
-from napari_vae_repair.vae.predict import View, on_device
-from napari_vae_repair.vae.record import ValueRange
+from napari_vae_repair.vae.record import ValueRange, View
 
 Planes = NDArray[np.float32]
 Damaged = NDArray[np.bool_]

@@ -17,10 +17,9 @@ from napari_vae_repair.noise.estimate import estimate_noise
 from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.noise.stripes import NORMAL_MAD
 from napari_vae_repair.preparation import as_image, colour_planes, mask_planes
-from napari_vae_repair.vae.device import Device, choose_device
+from napari_vae_repair.vae.device import Device, choose_device, on_device, stopping_between_layers
 from napari_vae_repair.vae.inspection import damage_probability
 from napari_vae_repair.vae.inspector import DamageBranch
-from napari_vae_repair.vae.predict import on_device, stopping_between_layers
 from napari_vae_repair.vae.starter import load_starter
 
 OUTSTANDING = 6.0  # standard deviations of the noise by which a hot or dead pixel leaves its neighbours behind

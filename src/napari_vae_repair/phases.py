@@ -21,8 +21,9 @@ from napari_vae_repair.vae.adapt import BATCH_SIZE, Seen, adapt, obstacle
 from napari_vae_repair.vae.checkpoint import load_model
 from napari_vae_repair.vae.device import Device, backing_off
 from napari_vae_repair.vae.memory import LEAST_TILE_PX, tile_that_fits
-from napari_vae_repair.vae.predict import Posterior, View, predict_steps
-from napari_vae_repair.vae.record import Losses, Model, trained_on
+from napari_vae_repair.vae.posterior import Posterior
+from napari_vae_repair.vae.predict import predict_steps
+from napari_vae_repair.vae.record import Losses, Model, View, trained_on
 from napari_vae_repair.vae.starter import load_starter
 from napari_vae_repair.vae.train import Prepared, steps_of, train
 

@@ -36,7 +36,8 @@ from napari_vae_repair.survey import look_at
 from napari_vae_repair.vae.checkpoint import load_model
 from napari_vae_repair.vae.device import Device, choose_device
 from napari_vae_repair.vae.memory import check_whole
-from napari_vae_repair.vae.predict import Posterior, latent_means
+from napari_vae_repair.vae.posterior import Posterior
+from napari_vae_repair.vae.predict import latent_means
 from napari_vae_repair.vae.record import Model, trained_on
 from napari_vae_repair.vae.starter import load_starter
 from napari_vae_repair.vae.train import Prepared

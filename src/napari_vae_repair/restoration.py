@@ -19,7 +19,7 @@ from napari_vae_repair.report import Report
 from napari_vae_repair.settings import DEFAULT_SAMPLES, Settings
 from napari_vae_repair.trust import Trust, judge
 from napari_vae_repair.vae.device import Device
-from napari_vae_repair.vae.predict import Posterior
+from napari_vae_repair.vae.posterior import Posterior
 from napari_vae_repair.vae.record import Model
 
 MUCH_MORE_THAN_NOISE = 1.5  # times its variance

@@ -16,8 +16,7 @@ from napari_vae_repair.vae.device import choose_device
 from napari_vae_repair.vae.feeding import Fed
 from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.patches import PatchSource
-from napari_vae_repair.vae.predict import View
-from napari_vae_repair.vae.record import Losses, Model, ValueRange
+from napari_vae_repair.vae.record import Losses, Model, ValueRange, View
 from napari_vae_repair.vae.starter import general_model
 
 CPU = choose_device("cpu")

@@ -29,8 +29,8 @@ from napari_vae_repair.vae.memory import (
     tile_that_fits,
 )
 from napari_vae_repair.vae.model import HierarchicalVAE
-from napari_vae_repair.vae.predict import Posterior, View
-from napari_vae_repair.vae.record import Model, ValueRange
+from napari_vae_repair.vae.posterior import Posterior
+from napari_vae_repair.vae.record import Model, ValueRange, View
 from napari_vae_repair.vae.train import Prepared
 
 CPU, ABSENT = Device("cpu", "CPU", None), Device("cuda:0", "a GPU", None)
@@ -85,11 +85,9 @@ PEAK = """
 import sys
 import numpy as np
 from napari_vae_repair.settings import Network
-from napari_vae_repair.vae.device import Device
 from napari_vae_repair.vae.memory import tile_that_fits
 from napari_vae_repair.vae.model import HierarchicalVAE
-from napari_vae_repair.vae.predict import View, predict_steps
-from napari_vae_repair.vae.record import ValueRange
+from napari_vae_repair.vae.predict import predict_steps
 
 network, device = HierarchicalVAE(1, Network(widths=(64,), latents=(4,))), Device("cpu", "CPU", None)
 planes = np.zeros((1, 1, 900, 900), np.float32)
@@ -206,9 +204,7 @@ import numpy as np, psutil, torch
 from napari_vae_repair.conditioning import Conditioned
 from napari_vae_repair.phases import ask
 from napari_vae_repair.settings import Network, Settings
-from napari_vae_repair.vae.device import Device
 from napari_vae_repair.vae.model import HierarchicalVAE
-from napari_vae_repair.vae.record import Model, ValueRange
 
 torch.manual_seed(0)
 settings = Settings(network=Network(widths=(64,), latents=(4,)), tile_px=640)

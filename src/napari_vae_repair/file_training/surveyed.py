@@ -24,8 +24,7 @@ from napari_vae_repair.settings import Settings
 from napari_vae_repair.survey import characterised
 from napari_vae_repair.vae.adapt import Seen
 from napari_vae_repair.vae.device import Device
-from napari_vae_repair.vae.predict import View
-from napari_vae_repair.vae.record import Model
+from napari_vae_repair.vae.record import Model, View
 
 MARGIN_PX = 16  # read around a window where steps of the chain look at neighbours
 _LOOK_AT_NEIGHBOURS = ("contrast", "denoise", "equalise")

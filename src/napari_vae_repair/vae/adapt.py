@@ -18,12 +18,11 @@ from torch import Tensor
 from napari_vae_repair.errors import TrainingError
 from napari_vae_repair.noise.likelihood import noise_power, whitened_log_likelihood
 from napari_vae_repair.vae.budget import TIMED_STEPS, Budget
-from napari_vae_repair.vae.device import Device, memory_released
+from napari_vae_repair.vae.device import Device, memory_released, on_device, stopping_between_layers
 from napari_vae_repair.vae.feeding import Fed, drawn_from
 from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.patches import Patches, PatchSource
-from napari_vae_repair.vae.predict import View, on_device, stopping_between_layers
-from napari_vae_repair.vae.record import Losses, Model
+from napari_vae_repair.vae.record import Losses, Model, View
 from napari_vae_repair.vae.resuming import Course, Forgetful, Keeper
 
 PATCH_PX, BATCH_SIZE, LEARNING_RATE = 64, 8, 3e-4

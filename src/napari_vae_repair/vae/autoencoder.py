@@ -21,11 +21,11 @@ from torch.optim.swa_utils import AveragedModel
 from napari_vae_repair.errors import Cancelled, TrainingError
 from napari_vae_repair.image.tiles import plan_tiles
 from napari_vae_repair.settings import Settings
-from napari_vae_repair.vae.device import Device, memory_released, to_device
+from napari_vae_repair.vae.device import Device, memory_released, on_device, to_device
 from napari_vae_repair.vae.feeding import Fed
 from napari_vae_repair.vae.patches import PatchSource
-from napari_vae_repair.vae.predict import BLEND_PX, View, on_device
-from napari_vae_repair.vae.record import ValueRange
+from napari_vae_repair.vae.predict import BLEND_PX
+from napari_vae_repair.vae.record import ValueRange, View
 from napari_vae_repair.vae.train import AVERAGE_DECAY, CLIP_NORM, VALIDATION_PATCHES, schedule, steps_of
 
 WIDTHS = (16, 32, 64)  # features before each pooling, finest first: doubled from one to the next, as in VGG

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import re
 import shutil
@@ -13,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from napari_vae_repair.errors import DeviceError, DeviceMemoryError
+from napari_vae_repair.errors import Cancelled, DeviceError, DeviceMemoryError
 from napari_vae_repair.settings import DEVICE_PATTERN
 
 CUDA_HINT = (
@@ -22,6 +23,7 @@ CUDA_HINT = (
 )
 _Step = TypeVar("_Step")
 _Result = TypeVar("_Result")
+_Network = TypeVar("_Network", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,33 @@ def _cpu_autocast() -> torch.dtype | None:
 def to_device(network: nn.Module, device: Device) -> None:
     """Move a network, with its convolutions' weights laid out channels last."""
     network.to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def on_device(network: _Network, device: Device) -> _Network:
+    """The network where it is to run; modules of its own, so that the model itself stays on the CPU as it is.
+
+    Weights that need not move are shared with it: never change them.
+    """
+    shared = {id(weight): nn.Parameter(weight.detach(), weight.requires_grad) for weight in network.parameters()}
+    copied = copy.deepcopy(network, shared)
+    to_device(copied, device)
+    return copied
+
+
+@contextlib.contextmanager
+def stopping_between_layers(network: nn.Module, should_stop: Callable[[], bool]) -> Iterator[None]:
+    """A pass over a large tile takes seconds: look for a wish to stop before each layer."""
+
+    def look(module: nn.Module, inputs: object) -> None:
+        if should_stop():
+            raise Cancelled("restore")
+
+    hooks = [module.register_forward_pre_hook(look) for module in network.modules() if isinstance(module, nn.Conv2d)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextlib.contextmanager

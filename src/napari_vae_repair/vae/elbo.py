@@ -12,7 +12,7 @@ from napari_vae_repair.vae.device import Device
 from napari_vae_repair.vae.feeding import Fed, drawn_from
 from napari_vae_repair.vae.model import Decoded, HierarchicalVAE
 from napari_vae_repair.vae.patches import Patches
-from napari_vae_repair.vae.predict import View
+from napari_vae_repair.vae.record import View
 
 REPORT_PATCHES = 16
 

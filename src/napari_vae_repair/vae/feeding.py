@@ -13,7 +13,7 @@ from napari_vae_repair.vae.device import Device
 from napari_vae_repair.vae.latent import Gaussian
 from napari_vae_repair.vae.model import Noise
 from napari_vae_repair.vae.patches import Batch
-from napari_vae_repair.vae.predict import View
+from napari_vae_repair.vae.record import View
 
 
 @dataclass(frozen=True, slots=True)

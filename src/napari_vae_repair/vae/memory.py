@@ -14,10 +14,10 @@ from torch.overrides import TorchFunctionMode
 from napari_vae_repair.errors import DeviceMemoryError
 from napari_vae_repair.image.free_memory import MB, free_memory_bytes, whole_image_bytes
 from napari_vae_repair.settings import Network
-from napari_vae_repair.vae.device import Device, memory_released
+from napari_vae_repair.vae.device import Device, memory_released, on_device
 from napari_vae_repair.vae.latent import Gaussian
 from napari_vae_repair.vae.model import HierarchicalVAE
-from napari_vae_repair.vae.predict import BLEND_PX, on_device
+from napari_vae_repair.vae.predict import BLEND_PX
 
 LEAST_TILE_PX, MOST_TILE_PX = 64, 1024
 TILES_PX = (1024, 768, 512, 384, 256, 192, 128, 64)

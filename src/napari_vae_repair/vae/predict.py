@@ -2,86 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from napari_vae_repair.errors import Cancelled
-from napari_vae_repair.image.opponent import from_opponent, std_from_opponent
 from napari_vae_repair.image.tiles import Tile, Window, plan_tiles
-from napari_vae_repair.vae.calibration import Calibration
-from napari_vae_repair.vae.device import Device, memory_released, to_device
+from napari_vae_repair.vae.device import Device, memory_released, on_device, stopping_between_layers
 from napari_vae_repair.vae.latent import Gaussian, Place, coordinate_noise
 from napari_vae_repair.vae.model import HierarchicalVAE
-from napari_vae_repair.vae.record import ValueRange
+from napari_vae_repair.vae.posterior import Accumulator, Posterior, Tally
+from napari_vae_repair.vae.record import ValueRange, View
 
 BLEND_PX = 16
-_Network = TypeVar("_Network", bound=nn.Module)
-
-
-@dataclass(frozen=True, slots=True)
-class Posterior:
-    """What the passes of one restoration say, in prepared units.
-
-    Attributes
-    ----------
-    mean : ndarray of float32
-        ``(N, C, Y, X)``: the one pass with the latents at their means, or the mean of the samples.
-    std : ndarray of float32
-        ``(N, C, Y, X)`` over the samples, or what `calibrated` makes of it; 0 with less than two.
-    samples : ndarray of float32 or None
-        ``(samples, N, C, Y, X)`` where they were asked for.
-    """
-
-    mean: NDArray[np.float32]
-    std: NDArray[np.float32]
-    samples: NDArray[np.float32] | None
-
-    def shaped(self, shape: tuple[int, ...], *, opponent: bool) -> Posterior:
-        """The same with planes of colours back in their channels: red, green and blue from `opponent` colours."""
-        mean, std = self.mean.reshape(shape), self.std.reshape(shape)
-        samples = None if self.samples is None else self.samples.reshape(-1, *shape)
-        if not opponent:
-            return Posterior(mean, std, samples)
-        turned = None if samples is None else np.stack([from_opponent(sample) for sample in samples])
-        return Posterior(from_opponent(mean), std_from_opponent(std), turned)
-
-    def calibrated(self, calibration: Calibration, views: Sequence[View]) -> Posterior:
-        """With an honest `std`, where the strength of the noise is known; there is one view for each plane."""
-        std = self.std.copy()
-        for plane, view in zip(std, views, strict=True):
-            if view.noise_std is not None:
-                plane[...] = calibration.calibrated(plane, view.noise_std)
-        return replace(self, std=std)
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """How the network is shown a plane.
-
-    Attributes
-    ----------
-    value_range : ValueRange
-        Prepared values that become -1 and 1.
-    told : tuple of float or None
-        Standard deviation of the noise, in network units, and its correlation between neighbours along y and along x,
-        for networks that can be told; None = the network finds out.
-    """
-
-    value_range: ValueRange
-    told: tuple[float, float, float] | None = None
-
-    @property
-    def noise_std(self) -> float | None:
-        """Standard deviation of the noise in the units of the plane, where it is told and there is any."""
-        return None if self.told is None or self.told[0] <= 0 else self.told[0] / self.value_range.scale
 
 
 def predict_steps(
@@ -149,13 +85,13 @@ def predict_steps(
         with stopping_between_layers(network, should_stop):
             height, width = planes.shape[2:]
             tiles = _plan(network, height, width, tile_px, wanted)
-            posterior = _Accumulator(planes.shape, samples if keep_samples else 0)
+            posterior = Accumulator(planes.shape, samples if keep_samples else 0)
             decodings: list[int | None] = [None] * one_pass + list(range(samples))
             done, in_all = 0, len(planes) * len(tiles) * len(decodings)
             for index, view in enumerate(views):
                 for tile in tiles:
                     seen, lost, told = _read(planes[index], damaged[index], tile, view, device)
-                    tally = _Tally()
+                    tally = Tally()
                     # never around a yield: the caller would run without gradients too
                     with torch.no_grad(), device.precision():
                         encoded = network.encode(seen, lost, told)
@@ -222,78 +158,6 @@ def latent_means(
     )
 
 
-def on_device(network: _Network, device: Device) -> _Network:
-    """The network where it is to run; modules of its own, so that the model itself stays on the CPU as it is.
-
-    Weights that need not move are shared with it: never change them.
-    """
-    shared = {id(weight): nn.Parameter(weight.detach(), weight.requires_grad) for weight in network.parameters()}
-    copied = copy.deepcopy(network, shared)
-    to_device(copied, device)
-    return copied
-
-
-class _Tally:
-    """Running mean and variance over samples (Welford 1962)."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean: NDArray[np.float32] | None = None
-        self._squares: NDArray[np.float32] | None = None
-
-    def add(self, value: NDArray[np.float32]) -> None:
-        self.count += 1
-        if self.mean is None or self._squares is None:
-            self.mean, self._squares = value.copy(), np.zeros_like(value)
-            return
-        delta = value - self.mean
-        self.mean += delta / self.count
-        self._squares += delta * (value - self.mean)
-
-    @property
-    def variance(self) -> NDArray[np.float32]:
-        assert self._squares is not None
-        return np.asarray(self._squares / np.float32(max(self.count - 1, 1)), dtype=np.float32)
-
-
-class _Accumulator:
-    """Weighted sums of tiles over the whole stack."""
-
-    def __init__(self, shape: tuple[int, ...], kept: int) -> None:
-        self._mean = np.zeros(shape, dtype=np.float32)
-        self._variance = np.zeros(shape, dtype=np.float32)
-        self._samples = np.zeros((kept, *shape), dtype=np.float32) if kept else None
-
-    def add_sample(self, sample: int, index: int, tile: Tile, drawn: NDArray[np.float32]) -> None:
-        if self._samples is not None:
-            _add(self._samples[sample, index], tile, drawn)
-
-    def add_mean(self, index: int, tile: Tile, mean: NDArray[np.float32]) -> None:
-        _add(self._mean[index], tile, mean)
-
-    def add(self, index: int, tile: Tile, tally: _Tally, *, mean_too: bool) -> None:
-        if tally.mean is None:
-            return
-        if mean_too:
-            self.add_mean(index, tile, tally.mean)
-        _add(self._variance[index], tile, tally.variance)
-
-    def result(self) -> Posterior:
-        np.sqrt(self._variance, out=self._variance)
-        return Posterior(self._mean, self._variance, self._samples)
-
-
-def _add(target: NDArray[np.float32], tile: Tile, values: NDArray[np.float32]) -> None:
-    """Weighted, into the part of the target that exists: the plan covers the padding as well."""
-    height, width = target.shape[1:]
-    rows, columns = (
-        slice(part.start, min(part.stop, side)) for part, side in zip(tile.write, (height, width), strict=True)
-    )
-    size = (rows.stop - rows.start, columns.stop - columns.start)
-    if min(size) > 0:
-        target[:, rows, columns] += values[:, : size[0], : size[1]] * tile.weight[: size[0], : size[1]]
-
-
 def _plan(network: HierarchicalVAE, height: int, width: int, tile_px: int, wanted: Window | None = None) -> list[Tile]:
     return plan_tiles(
         -(-height // network.stride) * network.stride,
@@ -345,19 +209,3 @@ def _prepared_units(clean: Tensor, crop: Window, decoded: Window, value_range: V
     )
     cropped = clean[0, :, rows, columns].float().cpu().numpy()
     return ((cropped - np.float32(value_range.offset)) / np.float32(value_range.scale)).astype(np.float32)
-
-
-@contextlib.contextmanager
-def stopping_between_layers(network: nn.Module, should_stop: Callable[[], bool]) -> Iterator[None]:
-    """A pass over a large tile takes seconds: look for a wish to stop before each layer."""
-
-    def look(module: nn.Module, inputs: object) -> None:
-        if should_stop():
-            raise Cancelled("restore")
-
-    hooks = [module.register_forward_pre_hook(look) for module in network.modules() if isinstance(module, nn.Conv2d)]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -58,6 +58,28 @@ class ValueRange:
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """How the network is shown a plane.
+
+    Attributes
+    ----------
+    value_range : ValueRange
+        Prepared values that become -1 and 1.
+    told : tuple of float or None
+        Standard deviation of the noise, in network units, and its correlation between neighbours along y and along x,
+        for networks that can be told; None = the network finds out.
+    """
+
+    value_range: ValueRange
+    told: tuple[float, float, float] | None = None
+
+    @property
+    def noise_std(self) -> float | None:
+        """Standard deviation of the noise in the units of the plane, where it is told and there is any."""
+        return None if self.told is None or self.told[0] <= 0 else self.told[0] / self.value_range.scale
+
+
+@dataclass(frozen=True, slots=True)
 class Losses:
     """What one training step measured, in nats per value of the patch.
 

@@ -24,8 +24,7 @@ from napari_vae_repair.vae.elbo import elbo_terms, forward, report
 from napari_vae_repair.vae.feeding import Fed
 from napari_vae_repair.vae.model import Decoded, HierarchicalVAE
 from napari_vae_repair.vae.patches import Patches, PatchSource
-from napari_vae_repair.vae.predict import View
-from napari_vae_repair.vae.record import Losses, Model, ValueRange
+from napari_vae_repair.vae.record import Losses, Model, ValueRange, View
 from napari_vae_repair.vae.resuming import Course, Forgetful, Keeper
 
 AVERAGE_DECAY = 0.99  # of the exponential moving average of the weights, which is what is kept
