@@ -85,9 +85,11 @@ PEAK = """
 import sys
 import numpy as np
 from napari_vae_repair.settings import Network
+from napari_vae_repair.vae.device import Device
 from napari_vae_repair.vae.memory import tile_that_fits
 from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.predict import predict_steps
+from napari_vae_repair.vae.record import ValueRange, View
 
 network, device = HierarchicalVAE(1, Network(widths=(64,), latents=(4,))), Device("cpu", "CPU", None)
 planes = np.zeros((1, 1, 900, 900), np.float32)
@@ -204,7 +206,9 @@ import numpy as np, psutil, torch
 from napari_vae_repair.conditioning import Conditioned
 from napari_vae_repair.phases import ask
 from napari_vae_repair.settings import Network, Settings
+from napari_vae_repair.vae.device import Device
 from napari_vae_repair.vae.model import HierarchicalVAE
+from napari_vae_repair.vae.record import Model, ValueRange
 
 torch.manual_seed(0)
 settings = Settings(network=Network(widths=(64,), latents=(4,)), tile_px=640)
