@@ -11,17 +11,17 @@ from napari_vae_repair.conditioning import Conditioned, condition
 from napari_vae_repair.errors import SettingsError
 from napari_vae_repair.image.opponent import from_opponent, to_opponent
 from napari_vae_repair.preparation import prepare
-from napari_vae_repair.settings import GivenNoise, Settings, make_settings
+from napari_vae_repair.settings import EstimatedNoise, GivenNoise, Settings, make_settings
 from napari_vae_repair.vae.device import choose_device
 from napari_vae_repair.vae.starter import load_starter
 
 CPU = choose_device("cpu")
 
 
-def conditioned(image: NDArray[np.floating], settings: Settings) -> Conditioned:
+def conditioned(image: NDArray[np.floating], settings: Settings, channels: int = 1) -> Conditioned:
     planes = image.reshape(-1, 1, *image.shape[-2:]).astype(np.float32)
     damaged = np.zeros(planes[:, 0].shape, dtype=bool)
-    chains, prepared = prepare(planes, damaged, 1, settings.steps)
+    chains, prepared = prepare(planes, damaged, channels, settings.steps)
     return condition(prepared, damaged, chains, settings, load_starter().inspector.noise, CPU)
 
 
@@ -68,6 +68,35 @@ def test_given_noise_is_taken_as_it_is(photo: NDArray[np.float32]) -> None:
     assert found.views[0].told[1:] == (0.3, 0.1)
     with pytest.raises(SettingsError):
         conditioned(photo, make_settings(noise=given, preset="classic"))
+
+
+@pytest.mark.parametrize(("gain", "read_noise"), [(0.0, 60.0), (20.0, 30.0)])
+def test_one_noise_for_all_channels_is_told_by_all_of_them(
+    photo: NDArray[np.float32], gain: float, read_noise: float
+) -> None:
+    rng, truth = np.random.default_rng(0), np.tile(photo, (2, 2))
+    channels = np.stack([truth, 0.02 * truth + 5, truth[:, ::-1]])  # a dim one tells nothing of its gain
+    noisy = rng.normal(0, read_noise, channels.shape) + (rng.poisson(channels / gain) * gain if gain else channels)
+    each, joint = (conditioned(noisy, make_settings(noise=EstimatedNoise(joint=on)), 3) for on in (False, True))
+    own = [found.domains[at].affine or (0.0, 0.0) for found in (each, joint) for at in range(3)]
+    in_units = [noise.rescaled(*affine) for noise, affine in zip((*each.noise, *joint.noise), own, strict=True)]
+    for noise in in_units[4:]:
+        assert noise.gain == pytest.approx(in_units[3].gain, rel=1e-4)
+        assert noise.read_noise == pytest.approx(in_units[3].read_noise, rel=1e-4)
+        assert len(noise.grades) == 4
+    assert in_units[3].gain == pytest.approx(gain, rel=0.3)
+    assert float(in_units[3].variance(np.array(500.0))) == pytest.approx(read_noise**2 + 500 * gain, rel=0.3)
+    assert len({round(noise.read_noise, 3) for noise in in_units[:3]}) == 3
+    if not gain:  # and it is what the network is told
+        stds = [(view.noise_std or 0) * scale for view, (scale, _) in zip(joint.views, own[3:], strict=True)]
+        np.testing.assert_allclose(stds, in_units[3].read_noise, rtol=1e-3)
+
+
+def test_one_noise_needs_units_in_common(photo: NDArray[np.float32]) -> None:
+    settings = make_settings(noise={"kind": "estimated", "joint": True}, preset="classic", model="starter")
+    with pytest.raises(SettingsError, match="for all channels together"):
+        conditioned(np.stack([photo, photo]), settings, 2)
+    conditioned(photo, settings)  # of one channel there is nothing to share
 
 
 def test_all_planes_of_a_stack_are_shown_alike(photo: NDArray[np.float32]) -> None:

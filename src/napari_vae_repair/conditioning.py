@@ -15,8 +15,8 @@ from napari_vae_repair.image.preprocess import FittedChain, extend_chain
 from napari_vae_repair.noise.estimate import estimate_noise
 from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.noise.stripes import stripes
-from napari_vae_repair.preparation import given_noise
-from napari_vae_repair.settings import GivenNoise, Settings
+from napari_vae_repair.preparation import characterise, led_through, told_noise
+from napari_vae_repair.settings import EstimatedNoise, GivenNoise, Settings
 from napari_vae_repair.vae.device import Device, on_device
 from napari_vae_repair.vae.inspection import see_noise
 from napari_vae_repair.vae.inspector import NoiseBranch
@@ -90,25 +90,28 @@ def condition(
         If noise is given that the chain cannot be led through.
     """
     branch = on_device(branch, device)
-    given = settings.noise if isinstance(settings.noise, GivenNoise) else None
+    given = isinstance(settings.noise, GivenNoise)
+    joint = isinstance(settings.noise, EstimatedNoise) and settings.noise.joint and len(domains) > 1
     count = len(prepared) // len(domains)
     chains, planes, models, views, flat = [], [], [], [], []
-    for index, domain in enumerate(domains):
+    for index, (domain, noise) in enumerate(
+        zip(domains, _noise_of(prepared, damaged, domains, settings, branch, device), strict=True)
+    ):
         part = slice(index * count, (index + 1) * count)
         values, lost, chain = prepared[part], damaged[part], domain
-        noise = _look(values, lost, branch, device) if given is None else given_noise(given, domain)
         stabilised = any(isinstance(step.settings, Stabilise) for step in domain.steps)
         if noise.gain > 0 and not stabilised:
             step = Stabilise(gain=noise.gain, read_noise=noise.read_noise, offset=noise.offset)
             chain, values = extend_chain(domain, values, lost, step)
             stabilised = True
         colours = to_opponent(values)
-        if given is not None or colours.shape[1] == 1:
+        if given or colours.shape[1] == 1:
             shared = [noise.correlation] * colours.shape[1]
         else:  # cameras blur their colours more than their brightness
             looks = [see_noise(branch, colours[:, [colour]], lost, device) for colour in range(colours.shape[1])]
             shared = [noise.correlation if seen is None else seen.correlation for seen in looks]
-        views += _views(colours, lost, noise, shared, given=given is not None, stabilised=stabilised)
+        told = given or (joint and not stabilised)
+        views += _views(colours, lost, noise, shared, told=told, stabilised=stabilised)
         chains.append(chain)
         planes.append(values)
         models.append(noise)
@@ -117,10 +120,27 @@ def condition(
     return Conditioned(chains, out, tuple(models), domains, views, flat)
 
 
-def _look(planes: Planes, damaged: Damaged, branch: NoiseBranch, device: Device) -> NoiseModel:
-    seen = see_noise(branch, planes, damaged, device)
-    noise = estimate_noise(planes, damaged, (0.0, 0.0) if seen is None else seen.correlation)
-    return graded(stripes(noise, planes, damaged), planes, damaged, seen)
+def _noise_of(
+    prepared: Planes,
+    damaged: Damaged,
+    domains: list[FittedChain],
+    settings: Settings,
+    branch: NoiseBranch,
+    device: Device,
+) -> list[NoiseModel]:
+    """The noise of each channel in the units of its domain: given, told by all channels together, or by each."""
+    if isinstance(settings.noise, GivenNoise):
+        return list(characterise(prepared, damaged, domains, settings))
+    parts = list(zip(np.split(prepared, len(domains)), np.split(damaged, len(domains)), strict=True))
+    seen = [see_noise(branch, values, lost, device) for values, lost in parts]
+    shared = [(0.0, 0.0) if each is None else each.correlation for each in seen]
+    y, x = np.median(shared, axis=0)
+    together = told_noise(prepared, damaged, domains, settings, (float(y), float(x)))
+    out = []
+    for (values, lost), domain, each, correlation in zip(parts, domains, seen, shared, strict=True):
+        noise = estimate_noise(values, lost, correlation) if together is None else led_through(together, domain)
+        out.append(graded(stripes(noise, values, lost), values, lost, each))
+    return out
 
 
 def _views(
@@ -129,19 +149,20 @@ def _views(
     noise: NoiseModel,
     shared: list[tuple[float, float]],
     *,
-    given: bool,
+    told: bool,
     stabilised: bool,
 ) -> list[View]:
     """For each plane and opponent colour; all planes of a colour are shown alike: a stack does not flicker then.
 
-    `shared` is the correlation of the noise of neighbours in each opponent colour.
+    `shared` is the correlation of the noise of neighbours in each opponent colour; noise that is `told` is not
+    estimated again.
     """
     colours = []
     for colour, correlation in enumerate(shared):
         part = planes[:, colour : colour + 1]
         sample = measured_sample(part, damaged)
         value_range = ValueRange.of_sample(sample)
-        found = noise if given else estimate_noise(part, damaged, correlation)
+        found = noise if told else estimate_noise(part, damaged, correlation)
         if found.source == "assumed":
             colours.append(View(value_range))  # better blind than told that there is no noise
             continue
@@ -150,6 +171,6 @@ def _views(
         if stabilised:
             # its variance is 1; more shows that the gain was too low, less only that dark parts are quieter than a
             # normal distribution lets them be
-            std = 1.0 if given else max(std, 1.0)
+            std = 1.0 if told else max(std, 1.0)
         colours.append(View(value_range, (std * value_range.scale, *correlation)))
     return colours * len(planes)

@@ -15,7 +15,7 @@ from napari_vae_repair.image.preprocess import FittedChain, fit_chain
 from napari_vae_repair.image.record import Image, check_pixels
 from napari_vae_repair.noise.estimate import estimate_noise
 from napari_vae_repair.noise.record import NoiseModel
-from napari_vae_repair.settings import GivenNoise, Settings
+from napari_vae_repair.settings import EstimatedNoise, GivenNoise, Settings
 
 
 def as_image(image: Any, axes: str | None = None, mask: Any = None) -> Image:
@@ -116,35 +116,76 @@ def characterise(
     prepared: NDArray[np.float32], damaged: NDArray[np.bool_], chains: list[FittedChain], settings: Settings
 ) -> tuple[NoiseModel, ...]:
     """The noise of each channel, on the very values on which the likelihood is evaluated."""
+    told = told_noise(prepared, damaged, chains, settings)
+    if told is not None:
+        return tuple(led_through(told, chain) for chain in chains)
     count = len(prepared) // len(chains)
-    out = []
+    parts = [slice(index * count, (index + 1) * count) for index in range(len(chains))]
+    return tuple(estimate_noise(prepared[part], damaged[part]) for part in parts)
+
+
+def told_noise(
+    prepared: NDArray[np.float32],
+    damaged: NDArray[np.bool_],
+    chains: list[FittedChain],
+    settings: Settings,
+    correlation: tuple[float, float] = (0.0, 0.0),
+) -> NoiseModel | None:
+    """What holds for all channels, in the image's own units: given, or estimated from all together; None = neither.
+
+    Parameters
+    ----------
+    prepared : ndarray of float32
+        ``(N, C, Y, X)``, channels of the axis ``C`` slowest.
+    damaged : ndarray of bool
+        ``(N, Y, X)``.
+    chains : list of FittedChain
+        One for each channel.
+    settings : Settings
+    correlation : tuple of float
+        Of the noise of neighbours along y and x, for the estimate.
+
+    Raises
+    ------
+    SettingsError
+        If the channels have no units in common.
+    """
+    noise = settings.noise
+    if isinstance(noise, GivenNoise):
+        return NoiseModel(noise.gain, noise.read_noise, noise.offset, "given", noise.correlation)
+    if not isinstance(noise, EstimatedNoise) or not noise.joint or len(chains) == 1:
+        return None
+    count = len(prepared) // len(chains)
+    together = np.empty_like(prepared)
     for index, chain in enumerate(chains):
         part = slice(index * count, (index + 1) * count)
-        if isinstance(settings.noise, GivenNoise):
-            out.append(given_noise(settings.noise, chain))
-        else:
-            out.append(estimate_noise(prepared[part], damaged[part]))
-    return tuple(out)
+        scale, offset = _affine_of(chain)
+        np.multiply(prepared[part], np.float32(scale), out=together[part])
+        together[part] += np.float32(offset)
+    return estimate_noise(together, damaged, correlation)
 
 
-def given_noise(given: GivenNoise, chain: FittedChain) -> NoiseModel:
-    """Noise given in the image's own units, in those that the chain gives.
+def led_through(noise: NoiseModel, chain: FittedChain) -> NoiseModel:
+    """Noise in the image's own units, in those that the chain gives.
 
     Raises
     ------
     SettingsError
         If the chain is not affine.
     """
+    scale, offset = _affine_of(chain)
+    return noise.rescaled(1 / scale, -offset / scale)
+
+
+def _affine_of(chain: FittedChain) -> tuple[float, float]:
     if chain.affine is None:
         steps = format_chain(tuple(fitted.settings for fitted in chain.steps))
         raise SettingsError(
-            f"The noise was given in the image's units, but the chain is '{steps}'.",
-            "Given noise can be led through the steps float32 and normalise alone.",
-            "Leave the other steps out, or let the noise be estimated (noise={'kind': 'estimated'}).",
+            f"The noise was given in the image's units, or for all channels together, but the chain is '{steps}'.",
+            "Such noise can be led through the steps float32 and normalise alone.",
+            "Leave the other steps out, or let the noise of each channel be estimated (noise={'kind': 'estimated'}).",
         )
-    scale, offset = chain.affine
-    model = NoiseModel(given.gain, given.read_noise, given.offset, "given", given.correlation)
-    return model.rescaled(1 / scale, -offset / scale)
+    return chain.affine
 
 
 def in_source_units(noise: tuple[NoiseModel, ...], chains: list[FittedChain]) -> tuple[NoiseModel, ...] | None:

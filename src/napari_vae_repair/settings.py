@@ -21,6 +21,10 @@ class EstimatedNoise(Frozen):
     """Poisson-Gaussian noise whose gain and read noise are estimated from the pixels."""
 
     kind: Literal["estimated"] = "estimated"
+    joint: bool = Field(
+        False,
+        description="one noise for all channels, estimated from all of them, as of one camera; else each its own",
+    )
 
 
 class GivenNoise(Frozen):

@@ -19,10 +19,11 @@ import pytest
 from napari_vae_repair.chain import PRESETS, Normalise
 from napari_vae_repair.errors import InputError, SettingsError
 from napari_vae_repair.plugin.layers import METADATA_KEY
+from napari_vae_repair.plugin.noise_fields import GIVEN, JOINT
 from napari_vae_repair.plugin.snapshot import Snapshot
 from napari_vae_repair.plugin.widget import VaeRepairWidget
 from napari_vae_repair.restoration import Restoration
-from napari_vae_repair.settings import Settings, make_settings
+from napari_vae_repair.settings import EstimatedNoise, GivenNoise, LearnedNoise, Settings, make_settings
 
 pytestmark = pytest.mark.gui
 
@@ -446,6 +447,29 @@ def test_fields_become_settings_and_back(docked: Any) -> None:
     assert docked.current_settings() == custom
     docked.chain.set_chain((PRESETS["standard"][0], Normalise(low=3)))
     assert docked.current_settings().steps[1] == Normalise(low=3)
+
+
+def test_the_noise_can_be_given_or_shared_by_all_channels(docked: Any) -> None:
+    fields, numbers = docked.controls.noise, ("gain", "read_noise", "offset")
+
+    def shown() -> list[bool]:
+        return [getattr(fields, name).native.isVisibleTo(docked.controls.form.native) for name in numbers]
+
+    assert shown() == [False, False, False]
+    fields.kind.value = JOINT
+    assert docked.current_settings().noise == EstimatedNoise(joint=True)
+    fields.kind.value = GIVEN
+    assert shown() == [True, True, True]
+    fields.gain.value, fields.read_noise.value, fields.offset.value = "1.25e-05", "3.5", "-100"
+    given = docked.current_settings()
+    assert given.noise == GivenNoise(gain=1.25e-5, read_noise=3.5, offset=-100)
+    for gain, complaint in (("0", "cannot both be 0"), ("-1", "greater than or equal to 0"), ("much", "valid number")):
+        fields.gain.value, fields.read_noise.value = gain, "0"
+        with pytest.raises(SettingsError, match=complaint):
+            docked.current_settings()
+    for noise in (GivenNoise(read_noise=2.0, correlation=(0.3, 0.1)), LearnedNoise(), EstimatedNoise(), given.noise):
+        docked.show_settings(Settings(noise=noise))
+        assert docked.current_settings().noise == noise
 
 
 def test_tooltips_name_the_parameters_of_the_api(docked: Any) -> None:

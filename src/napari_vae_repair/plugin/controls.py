@@ -14,6 +14,7 @@ from napari_vae_repair.chain import PRESETS
 from napari_vae_repair.errors import SettingsError
 from napari_vae_repair.plugin.chain_editor import ChainEditor, align_labels
 from napari_vae_repair.plugin.device_label import DEVICE_NAMES, device_label
+from napari_vae_repair.plugin.noise_fields import NoiseFields
 from napari_vae_repair.settings import DEFAULT_SAMPLES, SCRATCH, STARTER, Settings, make_settings
 
 CUSTOM = "custom"
@@ -36,6 +37,7 @@ class Controls:
     def __init__(self, images: Choices, masks: Choices) -> None:
         self._build_layer(images, masks)
         self._build_model()
+        self.noise = NoiseFields()
         self._build_steps()
         fields: list[Widget] = [
             self.layer,
@@ -48,6 +50,7 @@ class Controls:
             self.adapt_steps,
             self.samples,
             self.keep_samples,
+            *self.noise.widgets,
             self.seed,
             self.device,
             self.device_text,
@@ -213,6 +216,7 @@ class Controls:
             adapt_stop=None if trained or steps != base.adapt_steps else base.adapt_stop,
             samples=self.samples.value,
             keep_samples=self.keep_samples.value and self.samples.value > 0,
+            noise=self.noise.noise(base.noise),
             device=self.device.value,
             seed=self.seed.value,
         )
@@ -231,6 +235,7 @@ class Controls:
         usual = 0 if settings.model == STARTER else DEFAULT_SAMPLES
         self.samples.value = usual if settings.samples is None else settings.samples
         self.keep_samples.value = settings.keep_samples
+        self.noise.show(settings.noise)
         self.device.value, self.seed.value = settings.device, settings.seed
         self._show_what_applies()
 
