@@ -46,6 +46,15 @@ def test_untouched_preferences_are_the_defaults(manager: Any, plugin_settings: A
     assert read_ways() == ({}, ())
 
 
+@pytest.mark.filterwarnings("ignore:Could not resolve type hint")  # napari 0.9.2, of its own dialog
+def test_napari_can_show_them_all(manager: Any, plugin_settings: Any, qtbot: Any) -> None:
+    from napari._qt.dialogs.preferences_dialog import PreferencesDialog
+
+    dialog = PreferencesDialog()  # a number too large for its spin box would take all of napari's Preferences down
+    qtbot.addWidget(dialog)
+    assert "VAE Repair" in [dialog._list.item(row).text() for row in range(dialog._list.count())]
+
+
 def test_classic_trains_as_in_the_api(preferences: Any) -> None:
     preferences.preset, preferences.model = "classic", ""
     assert read_preferences().model == "scratch"
