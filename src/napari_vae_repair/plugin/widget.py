@@ -24,6 +24,7 @@ from napari_vae_repair.plugin.damage_mask import type_of
 from napari_vae_repair.plugin.damage_row import DamageRow
 from napari_vae_repair.plugin.desk import Chosen, Placed, Steps
 from napari_vae_repair.plugin.docking import Docking
+from napari_vae_repair.plugin.focus_order import set_reading_order
 from napari_vae_repair.plugin.forecast import Update
 from napari_vae_repair.plugin.layers import our_facts
 from napari_vae_repair.plugin.models_tab import ModelsTab
@@ -110,6 +111,7 @@ class VaeRepairWidget(Container[Widget]):
             self.tabs.addTab(tab, tab.title)
         self.native.layout().insertWidget(0, self.tabs, 1)
         self.native.setMinimumWidth(MINIMUM_WIDTH_PX)
+        set_reading_order(self.native)
 
     def _connect(self) -> None:
         self.restore_button.changed.connect(self._restore_pressed)

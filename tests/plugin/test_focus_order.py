@@ -1,0 +1,39 @@
+"""The Tab key goes through the widget as one reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QAbstractSpinBox, QTabBar, QWidget
+
+pytestmark = pytest.mark.gui
+
+ROW_PX = 12  # what lies beside each other differs by less in height
+
+
+def stops(root: QWidget) -> Iterator[QWidget]:
+    """What Tab stops at, in Qt's order, without the parts of spin boxes and of the bar of tabs."""
+    stop = root.nextInFocusChain()
+    while stop is not root:
+        inside = root.isAncestorOf(stop) and not isinstance(stop.parent(), QAbstractSpinBox | QTabBar)
+        if inside and stop.isVisible() and stop.focusPolicy() & Qt.FocusPolicy.TabFocus:
+            yield stop
+        stop = stop.nextInFocusChain()
+
+
+@pytest.mark.parametrize("tab", ["Restore", "View", "Trust", "Uncertainty", "Compare", "Models"])
+def test_tab_goes_from_top_to_bottom(docked: Any, tab: str, qtbot: Any) -> None:
+    docked.tabs.setCurrentIndex([docked.tabs.tabText(index) for index in range(docked.tabs.count())].index(tab))
+    docked.native.window().show()
+    qtbot.waitUntil(docked.restore_button.native.isVisible)
+    order = list(stops(docked.native))
+    places = [stop.mapTo(docked.native, stop.rect().center()) for stop in order if stop.height() < 5 * ROW_PX]
+    assert len(places) > 8
+    for place, following in pairwise(places):
+        beside = abs(place.y() - following.y()) < ROW_PX
+        assert place.x() < following.x() if beside else place.y() < following.y()
+    assert docked.panel.native.isAncestorOf(order[-1])
