@@ -46,7 +46,9 @@ def changes(settings: Settings) -> dict[str, Any]:
     return out
 
 
-def as_python(settings: Settings, image: str = IMAGE, *, axes: str | None = None, mask: str | None = None) -> str:
+def as_python(
+    settings: Settings, image: str = IMAGE, *, axes: str | None = None, mask: str | None = None, lazily: bool = False
+) -> str:
     """Lines of Python that restore.
 
     Parameters
@@ -57,6 +59,8 @@ def as_python(settings: Settings, image: str = IMAGE, *, axes: str | None = None
         Expressions of the image, and of the mask where there is one.
     axes : str, optional
         Of the image, where it does not tell them itself.
+    lazily : bool
+        Whether the image is too large for the memory, so that dask arrays are to come of it.
 
     Returns
     -------
@@ -66,11 +70,12 @@ def as_python(settings: Settings, image: str = IMAGE, *, axes: str | None = None
     given = [image]
     given += [] if axes is None else [f"axes={axes!r}"]
     given += [] if mask is None else [f"mask={mask}"]
-    given += [f"{name}={value!r}" for name, value in changes(settings).items()]
-    call = f"result = restore({', '.join(given)})"
+    given += [f"{key}={value!r}" for key, value in changes(settings).items()]
+    name = "restore_lazily" if lazily else "restore"
+    call = f"result = {name}({', '.join(given)})"
     if len(call) > _WIDTH:
-        call = "result = restore(\n" + "".join(f"    {part},\n" for part in given) + ")"
-    return f"from napari_vae_repair import restore\n\n{call}\n"
+        call = f"result = {name}(\n" + "".join(f"    {part},\n" for part in given) + ")"
+    return f"from napari_vae_repair import {name}\n\n{call}\n"
 
 
 def as_command(

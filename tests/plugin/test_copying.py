@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -58,6 +59,27 @@ def test_copied_python_gives_the_pixels_of_the_button(
     assert_same(again.restored, result.restored)
     assert again.report.damaged_share == result.report.damaged_share
     assert again.axes == result.axes
+
+
+@pytest.mark.parametrize("kind", ["stack", "plane", "rgb", "masked"])
+def test_of_a_layer_larger_than_memory_python_is_lazy(
+    viewer: Any, docked: Any, noisy: Noisy, noisy_rgb: np.ndarray, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_vae_repair.plugin.storing.is_large", lambda *_: True)
+    pixels = noisy_rgb if kind == "rgb" else noisy(3, 24, 32)
+    viewer.add_image(da.from_array(pixels), name="large", rgb=kind == "rgb")
+    if kind == "masked":
+        labels = np.zeros(pixels.shape, int)
+        labels[1, :6] = 1
+        docked.mask_layer.value = viewer.add_labels(labels, name="lost")
+    docked.plane_only.value = kind == "plane"
+    text = docked.as_python()
+    assert ("restore_lazily" in text) == (kind != "plane")  # a plane fits
+    result = run_in_console(viewer, text)
+    assert isinstance(result.restored, np.ndarray if kind == "plane" else da.Array)
+    viewer.layers["large"].data = pixels
+    whole = run_in_console(viewer, docked.as_python())
+    assert np.abs(np.asarray(result.restored) - whole.restored).max() < 1e-3 * np.ptp(pixels)
 
 
 def test_a_copied_command_gives_the_pixels_of_the_button(

@@ -158,6 +158,28 @@ def test_forecast_of_a_loaded_model_spends_its_time_on_restoring() -> None:
     assert update.text == "Restoring 25 %"
 
 
+def test_a_second_run_tells_its_time_from_the_first_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_vae_repair.plugin.forecast._EARLIER", {})
+    now = [0.0]
+
+    def begun(passes: int, **options: bool) -> Forecast:
+        return Forecast(epochs=50, from_scratch=False, passes=passes, clock=lambda: now[0], **options)
+
+    first = begun(1000)
+    assert first.update(Progress("prepare", 0, 2)).seconds_left is None
+    now[0] += 10.0
+    first.ended()
+    second = begun(3000)
+    assert second.update(Progress("prepare", 0, 2)).seconds_left == pytest.approx(30)
+    now[0] += 4.0
+    assert second.update(Progress("prepare", 1, 2)).seconds_left == pytest.approx(26)
+    assert begun(3000, blocks=True).update(Progress("prepare", 0, 2)).seconds_left is None
+    adapted = begun(3000, adapts=True)
+    assert adapted.update(Progress("prepare", 0, 2)).seconds_left is None
+    adapted.ended()  # how long it adapted tells nothing of the next
+    assert begun(1000).update(Progress("prepare", 0, 2)).seconds_left == pytest.approx(10)
+
+
 @pytest.mark.parametrize(
     ("options", "phase"), [({}, None), ({"from_scratch": True}, "train"), ({"adapts": True}, "adapt")]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from napari_vae_repair.errors import InputError, VaeRepairError
 from napari_vae_repair.plugin.desk import Chosen
 from napari_vae_repair.plugin.layers import our_facts
 from napari_vae_repair.plugin.snapshot import chosen_part
+from napari_vae_repair.plugin.storing import needs_blocks
 from napari_vae_repair.scripting import INPUT, MASK, OUTPUT, as_command, as_python, repeatable
 from napari_vae_repair.settings import Settings, make_settings
 
@@ -95,20 +97,24 @@ def _to_clipboard(text: str) -> str:
 
 
 def python_of(chosen: Chosen) -> str:
-    """Lines that restore the layer of `viewer` as the widget does."""
+    """Lines that restore the layer of `viewer` as the widget does; lazily where it goes block by block."""
     layer, mask_layer = chosen.layer, chosen.mask_layer
+    data = layer.data[0] if layer.multiscale else layer.data
+    lazily = chosen.plane_at is None and needs_blocks(data, math.prod(data.shape), chosen.settings)
     index, axes = chosen_part(layer, chosen.plane_at)
     letters, image, part = None, f"viewer.layers[{layer.name!r}]", ""
     if chosen.plane_at is not None:
         part = "[" + ", ".join(":" if isinstance(item, slice) else str(item) for item in index) + "]"
         letters = "".join(axis for axis, item in zip(axes, index, strict=False) if isinstance(item, slice))
         letters += "S" if layer.rgb else ""
-    source = image + (".data[0]" if layer.multiscale else ".data") + part if part else image
+    if lazily:
+        letters = axes
+    source = image + (".data[0]" if layer.multiscale else ".data") + part if part or lazily else image
     if mask_layer is None:
-        return as_python(chosen.settings, source, axes=letters)
+        return as_python(chosen.settings, source, axes=letters, lazily=lazily)
     mask = f"damage_mask(viewer.layers[{mask_layer.name!r}], {image}, {axes.removesuffix('S')!r}){part}"
     first = "from napari_vae_repair.plugin.damage_mask import damage_mask\n"
-    return as_python(chosen.settings, source, axes=letters, mask=mask).replace("\n", f"\n{first}", 1)
+    return as_python(chosen.settings, source, axes=letters, mask=mask, lazily=lazily).replace("\n", f"\n{first}", 1)
 
 
 def command_of(chosen: Chosen) -> str:

@@ -18,6 +18,8 @@ SHARES_LOADED = {"prepare": 0.2, "restore": 0.7, "report": 0.10}
 # block by block: a training sees a few windows alone
 SHARES_BLOCKS = {"prepare": 0.03, "restore": 0.92, "write": 0.05}
 SHARES_BLOCKS_TRAINED = {"prepare": 0.03, "train": 0.4, "adapt": 0.4, "restore": 0.52, "write": 0.05}
+# seconds a pixel and pass of the last run without training, whole or by blocks: known before a pace is measured
+_EARLIER: dict[bool, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class Forecast:
         Whether the starter is adapted to the image.
     blocks : bool
         Whether it is restored block by block into stores.
+    passes : int
+        Pixels times passes; 0 = unknown, and then nothing is told before a pace is measured.
     clock : callable
         Seconds, growing.
     """
@@ -82,8 +86,10 @@ class Forecast:
     from_scratch: bool
     adapts: bool = False
     blocks: bool = False
+    passes: int = 0
     clock: Callable[[], float] = time.monotonic
     _phase: str = ""
+    _started: float | None = None
     _began: float = 0.0
     _done_at_start: int = 0
     _seconds_per_epoch: float | None = None
@@ -91,6 +97,8 @@ class Forecast:
 
     def update(self, progress: Progress, device: str = "") -> Update:
         """The fraction done, the time left and a sentence for this progress."""
+        if self._started is None:
+            self._started = self.clock()
         if progress.phase != self._phase:
             self._phase, self._began, self._done_at_start = progress.phase, self.clock(), progress.done
         shares = self._shares()
@@ -128,7 +136,25 @@ class Forecast:
             per_step = (self.clock() - self._began) / steps
             self._pace = per_step * total / share
             return per_step * (total - done) + after * (self._pace or 0.0)
-        return None if self._pace is None else self._pace * (share * (1 - done / total) + after)
+        if self._pace is None:
+            return self._as_earlier()
+        return self._pace * (share * (1 - done / total) + after)
+
+    def _as_earlier(self) -> float | None:
+        """What an image of this size takes if it goes as the last one did; a training has no pace of its own yet."""
+        earlier = _EARLIER.get(self.blocks)
+        if earlier is None or not self._tells_pace or self._started is None:
+            return None
+        return max(earlier * self.passes - (self.clock() - self._started), 0.0)
+
+    @property
+    def _tells_pace(self) -> bool:
+        return self.passes > 0 and not self.from_scratch and not self.adapts
+
+    def ended(self) -> None:
+        """The run is over: its pace is what the next one begins with."""
+        if self._tells_pace and self._started is not None:
+            _EARLIER[self.blocks] = (self.clock() - self._started) / self.passes
 
     def _text(self, progress: Progress, total: int) -> str:
         if progress.phase == "train":

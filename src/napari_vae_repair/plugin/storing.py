@@ -63,9 +63,14 @@ class StoredLayers:
 
 
 def goes_into_stores(source: Snapshot, settings: Settings) -> bool:
-    """Whether a layer is restored block by block: it is lazy, and one piece would take too much memory."""
+    """Whether a layer is restored block by block; see `needs_blocks`."""
+    return needs_blocks(source.data, math.prod(source.shape), settings)
+
+
+def needs_blocks(data: Any, values: int, settings: Settings) -> bool:
+    """Whether so many values of the data must be restored block by block: it is lazy, and one piece is too large."""
     kept = (DEFAULT_SAMPLES if settings.samples is None else settings.samples) * settings.keep_samples
-    return not in_memory(source.data) and is_large(math.prod(source.shape), settings.memory_mb, kept)
+    return not in_memory(data) and is_large(values, settings.memory_mb, kept)
 
 
 def check_fits(source: Snapshot, settings: Settings, what: str) -> None:
@@ -125,7 +130,8 @@ def storing_steps(source: Snapshot, settings: Settings, where: StorePreferences)
         folder = ResultFolder(where.folder, source.name, source.data if _is_whole(source) else None)
         try:
             run = _restoration(source, settings, where, folder.path, stop.is_set)
-            forecast = Forecast(settings.epochs, settings.model == SCRATCH, settings.adapts, blocks=True)
+            passes = math.prod(source.shape) * (1 + (settings.samples or 0))
+            forecast = Forecast(settings.epochs, settings.model == SCRATCH, settings.adapts, True, passes)
             stored = yield from told(run, forecast, named)
         except BaseException:
             folder.remove()

@@ -104,7 +104,8 @@ def restoration_steps(snapshot: Snapshot, settings: Settings, finish: Event) -> 
         yield Update(0.0, "Reading the layer", device=named)
         image = given.pop().read(stop.is_set)
         yield Update(0.0, "Preparing", device=named, source_crc32=fingerprint(image.pixels))
-        forecast = Forecast(settings.epochs, settings.model == SCRATCH, settings.adapts)
+        passes = image.pixels.size * (1 + (settings.samples or 0))
+        forecast = Forecast(settings.epochs, settings.model == SCRATCH, settings.adapts, passes=passes)
         run: Generator[Progress, None, Restoration] = restore_steps(
             image, settings, should_stop=stop.is_set, should_finish=finish.is_set
         )
@@ -122,6 +123,7 @@ def told(run: Generator[Progress, None, T], forecast: Forecast, device: str = ""
         try:
             progress = next(run)
         except StopIteration as end:
+            forecast.ended()
             return end.value  # type: ignore[no-any-return]
         update = forecast.update(progress, device=device)
         if progress.losses is not None:
