@@ -71,11 +71,11 @@ def as_python(
     given += [] if axes is None else [f"axes={axes!r}"]
     given += [] if mask is None else [f"mask={mask}"]
     given += [f"{key}={value!r}" for key, value in changes(settings).items()]
-    name = "restore_lazily" if lazily else "restore"
+    home, name = ("napari_vae_repair.scaleout", "restore_lazily") if lazily else ("napari_vae_repair", "restore")
     call = f"result = {name}({', '.join(given)})"
     if len(call) > _WIDTH:
         call = f"result = {name}(\n" + "".join(f"    {part},\n" for part in given) + ")"
-    return f"from napari_vae_repair import {name}\n\n{call}\n"
+    return f"from {home} import {name}\n\n{call}\n"
 
 
 def as_command(

@@ -18,25 +18,24 @@ def set_reading_order(root: QWidget) -> None:
         QWidget.setTabOrder(before, after)
 
 
-def in_reading_order(widget: QWidget) -> Iterator[QWidget]:
+def in_reading_order(widget: QWidget | None) -> Iterator[QWidget]:
     """The widget, if Tab stops at it, and then all that lies in it, layout by layout and tab by tab."""
+    if widget is None:
+        return
     if widget.focusPolicy() & Qt.FocusPolicy.TabFocus:
         yield widget
     if isinstance(widget, QTabWidget):
-        yield widget.tabBar()
-        for index in range(widget.count()):
-            yield from in_reading_order(widget.widget(index))
+        for part in (widget.tabBar(), *(widget.widget(index) for index in range(widget.count()))):
+            yield from in_reading_order(part)
     elif isinstance(widget, QScrollArea):
-        if widget.widget() is not None:
-            yield from in_reading_order(widget.widget())
-    elif not isinstance(widget, QAbstractSpinBox | QComboBox) and (layout := widget.layout()) is not None:
-        yield from _laid_out(layout)
+        yield from in_reading_order(widget.widget())
+    elif not isinstance(widget, QAbstractSpinBox | QComboBox):
+        yield from _laid_out(widget.layout())
 
 
-def _laid_out(layout: QLayout) -> Iterator[QWidget]:
-    for index in range(layout.count()):
-        item = layout.itemAt(index)
-        if item.widget() is not None:
+def _laid_out(layout: QLayout | None) -> Iterator[QWidget]:
+    items = [] if layout is None else [layout.itemAt(index) for index in range(layout.count())]
+    for item in items:
+        if item is not None:
             yield from in_reading_order(item.widget())
-        elif item.layout() is not None:
             yield from _laid_out(item.layout())

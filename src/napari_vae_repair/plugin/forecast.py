@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Update:
         Of the training steps since the last update.
     result : object or None
         Something finished on the way, such as the starter's `Restoration` before it is adapted.
+    taken : Event
+        Set once the viewer has dealt with the update.
     """
 
     fraction: float
@@ -60,6 +63,7 @@ class Update:
     phase: str = ""
     losses: tuple[Losses, ...] = ()
     result: Any = None
+    taken: Event = field(default_factory=Event, compare=False)
 
 
 @dataclass(slots=True)

@@ -55,7 +55,9 @@ class LossPlot(QWidget):
         if len(self._steps) > MOST_POINTS:
             self._every *= 2
             self._steps, self._loss, self._kl = self._steps[1::2], self._loss[1::2], self._kl[1::2]
-        if len(self._steps) > 1 and losses and time.monotonic() - self._drawn_at > SECONDS_BETWEEN:
+        if self._canvas is None and losses:
+            self._make_canvas()  # drawn with the next ones: both at once would hold up the viewer
+        elif len(self._steps) > 1 and losses and time.monotonic() - self._drawn_at > SECONDS_BETWEEN:
             self.show()
             self.draw()
 
@@ -71,10 +73,7 @@ class LossPlot(QWidget):
     def draw(self) -> None:
         """Draw all that was taken."""
         if self._canvas is None:
-            self._canvas = _canvas()
-            layout = self.layout()
-            assert layout is not None
-            layout.addWidget(self._canvas)
+            self._make_canvas()
         levels = len(self._kl[0])
         if len(self._lines) != 1 + levels:
             self._begin(levels)
@@ -91,22 +90,43 @@ class LossPlot(QWidget):
         self._canvas.draw()
         self._drawn_at = time.monotonic()
 
+    def _make_canvas(self) -> None:
+        self._canvas, layout = _canvas(), self.layout()
+        assert layout is not None
+        layout.addWidget(self._canvas)
+
     def _begin(self, levels: int) -> None:
-        """Empty panels."""
         figure = self._canvas.figure
         figure.clear()
-        left, right = figure.subplots(1, 2)
-        self._lines = left.plot([], [], linewidth=1)
-        for level, dash in zip(range(levels), DASHES * 2, strict=False):
-            self._lines += right.plot([], [], linestyle=dash, linewidth=1, label=f"KL {level}")
-        left.set_title("loss, by step", fontsize=8)
-        legend = {"loc": "lower right", "bbox_to_anchor": (1.02, 0.97), "ncols": levels, "borderpad": 0.1}
-        right.legend(fontsize=6, frameon=False, handlelength=1.6, columnspacing=0.6, handletextpad=0.3, **legend)
-        for axes in (left, right):
-            axes.locator_params(nbins=4)
-            axes.set_facecolor("none")
-        # a layout engine would take longer than the drawing
-        figure.subplots_adjust(left=0.11, right=0.98, bottom=0.14, top=0.78, wspace=0.25)
+        self._lines = _empty_panels(figure, levels)
+
+
+def warm_up() -> None:
+    """Load and do once what makes the first drawing of a process take half a second; in the worker's thread."""
+    import matplotlib.backends.backend_qtagg  # noqa: F401
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1, 1))
+    _empty_panels(figure, 1)
+    FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
+
+
+def _empty_panels(figure: Any, levels: int) -> list[Any]:
+    """Panels without data, and the lines that are to have it: the loss, and the KL of each level."""
+    left, right = figure.subplots(1, 2)
+    lines: list[Any] = left.plot([], [], linewidth=1)
+    for level, dash in zip(range(levels), DASHES * 2, strict=False):
+        lines += right.plot([], [], linestyle=dash, linewidth=1, label=f"KL {level}")
+    left.set_title("loss, by step", fontsize=8)
+    legend = {"loc": "lower right", "bbox_to_anchor": (1.02, 0.97), "ncols": levels, "borderpad": 0.1}
+    right.legend(fontsize=6, frameon=False, handlelength=1.6, columnspacing=0.6, handletextpad=0.3, **legend)
+    for axes in (left, right):
+        axes.locator_params(nbins=4)
+        axes.set_facecolor("none")
+    # a layout engine would take longer than the drawing
+    figure.subplots_adjust(left=0.11, right=0.98, bottom=0.14, top=0.78, wspace=0.25)
+    return lines
 
 
 def _canvas() -> Any:

@@ -94,9 +94,12 @@ class Runner:
         self.cancel()
 
     def _yielded(self, update: Update) -> None:
-        if self.cancelled:
-            return
-        self.updated.emit(update)
+        try:
+            if self.cancelled:
+                return
+            self.updated.emit(update)
+        finally:
+            update.taken.set()
         # the last thing done here: napari's bar handles events, among which the widget may be closed
         bar = getattr(self._worker, "pbar", None)
         if bar is not None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_vae_repair.errors import Cancelled, DeviceError, DeviceMemoryError, VaeRepairError
 from napari_vae_repair.plugin.forecast import Forecast, Update
+from napari_vae_repair.plugin.loss_plot import warm_up
 from napari_vae_repair.plugin.snapshot import fingerprint
 from napari_vae_repair.settings import SCRATCH
 
@@ -35,6 +36,7 @@ T = TypeVar("T")
 
 SECONDS_BETWEEN_UPDATES = 0.05
 WORKER_NICENESS = 10
+LONGEST_TAKE_S = 2.0  # that is waited for the viewer to show a result
 
 
 class RestorationFailed(VaeRepairError):
@@ -74,6 +76,7 @@ def guarded(steps: Steps[T], stop: Event) -> Generator[Update, None, T | None]:
         del steps
         free_device_memory()
     if failure is not None:
+        gc.collect()  # what failed may hold its tensors in circles
         raise failure
     return None if stop.is_set() else result
 
@@ -98,7 +101,7 @@ def restoration_steps(snapshot: Snapshot, settings: Settings, finish: Event) -> 
         yield Update(0.0, "Starting PyTorch" if "torch" not in sys.modules else "Reading the layer")
         restore_steps, choose_device = import_pipeline()
         if settings.adapts or settings.model == SCRATCH:
-            import matplotlib.backends.backend_qtagg  # noqa: F401  # half a second that the live plot need not wait for
+            warm_up()  # half a second for which the viewer need not wait
         device = choose_device(settings.device)
         named = device.label + (f"\n{device.hint}" if device.hint else "")
         yield Update(0.0, "Reading the layer", device=named)
@@ -134,6 +137,8 @@ def told(run: Generator[Progress, None, T], forecast: Forecast, device: str = ""
             told_model = told_model or progress.model is not None
             yield replace(update, losses=tuple(losses))
             losses.clear()
+            if update.result is not None:  # adding layers takes a moment, and twice as long beside this thread
+                update.taken.wait(LONGEST_TAKE_S)
 
 
 def import_pipeline() -> tuple[Any, Any]:
@@ -179,14 +184,18 @@ def without_frames(error: Exception) -> VaeRepairError:
 
 
 def free_device_memory() -> None:
-    """Give memory that nothing uses any more back to the device."""
-    gc.collect()
+    """Give memory that nothing uses any more back to a GPU.
+
+    On the CPU nothing is done: collecting garbage would hold up the viewer for a quarter of a second.
+    """
     torch = sys.modules.get("torch")
     if torch is None:
         return
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        gc.collect()
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
+        gc.collect()
         torch.mps.empty_cache()
 
 
