@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 SECONDS_BETWEEN_UPDATES = 0.05
 WORKER_NICENESS = 10
-LONGEST_TAKE_S = 2.0  # that is waited for the viewer to show a result
+LONGEST_TAKE_S, DRAWING_S = 2.0, 0.3  # that is waited for the viewer to take a result, and then to draw it
 
 
 class RestorationFailed(VaeRepairError):
@@ -137,8 +137,9 @@ def told(run: Generator[Progress, None, T], forecast: Forecast, device: str = ""
             told_model = told_model or progress.model is not None
             yield replace(update, losses=tuple(losses))
             losses.clear()
-            if update.result is not None:  # adding layers takes a moment, and twice as long beside this thread
+            if update.result is not None:  # adding and drawing layers takes a moment, and twice as long beside this
                 update.taken.wait(LONGEST_TAKE_S)
+                time.sleep(DRAWING_S)
 
 
 def import_pipeline() -> tuple[Any, Any]:
