@@ -25,6 +25,7 @@ def run(data: Any, settings: Settings, armed: Event | None = None) -> tuple[list
     while True:
         try:
             updates.append(next(steps))
+            updates[-1].taken.set()
         except StopIteration as end:
             return updates, end.value
 

@@ -48,9 +48,9 @@ class Update:
     losses : tuple of Losses
         Of the training steps since the last update.
     result : object or None
-        Something finished on the way, such as the starter's `Restoration` before it is adapted.
+        A `Restoration` to show: the starter's before it is adapted, and the last one.
     taken : Event
-        Set once the viewer has dealt with the update.
+        Set once the viewer shows the result.
     """
 
     fraction: float

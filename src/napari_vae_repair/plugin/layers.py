@@ -29,6 +29,7 @@ __all__ = [
     "percentile_limits",
     "place_layer",
     "provenance",
+    "remove_left_over",
     "result_layers",
     "take_snapshot",
     "versions",
@@ -167,19 +168,24 @@ def _version(name: str) -> str:
 
 
 def add_results(viewer: Any, results: Sequence[LayerData]) -> list[Any]:
-    """Add the results of a restoration to a viewer, each as `place_layer` does; what is left of an earlier one goes.
+    """Add the results of a restoration to a viewer, each as `place_layer` does; what is left of an earlier one goes."""
+    shown = [place_layer(viewer, result) for result in results]
+    remove_left_over(viewer, shown)
+    return shown
+
+
+def remove_left_over(viewer: Any, shown: Sequence[Any]) -> None:
+    """Remove what a restoration that has now been replaced by these layers had more of.
 
     Layers of ours of the same source, such as the samples or a probability of an earlier run, would pass for parts of
     the new result: they are removed, unless the user renamed them to keep them.
     """
-    shown = [place_layer(viewer, result) for result in results]
     facts = [our_facts(layer) or {} for layer in shown]
     if any(fact["role"] == "restored" for fact in facts):
         for role in OUR_ROLES - {fact["role"] for fact in facts}:
             layer = our_layer(viewer, facts[0]["source"], role)
             if layer is not None:
                 viewer.layers.remove(layer)
-    return shown
 
 
 def place_layer(viewer: Any, result: LayerData) -> Any:

@@ -14,6 +14,7 @@ from napari_vae_repair.plugin.desk import Chosen, Placed, Steps
 from napari_vae_repair.plugin.forecast import Update
 from napari_vae_repair.plugin.layers import add_results, layers_of_ours, result_layers
 from napari_vae_repair.plugin.notices import notify
+from napari_vae_repair.plugin.placing import place_in_turn
 from napari_vae_repair.plugin.preferences import read_store_preferences
 from napari_vae_repair.plugin.result_folder import ResultFolders
 from napari_vae_repair.plugin.runner import Runner
@@ -147,11 +148,12 @@ class Restoring:
         if update.source_crc32 is not None:
             self._source_crc32 = update.source_crc32
         if update.result is not None:
-            hand_over(self._show_first, update.result)
+            hand_over(self._show_in_turn, update)
 
     def _restored(self, result: Restoration) -> None:
         self.model = result.model
-        hand_over(self._show, result)
+        if self.placed is None or self.placed.result is not result:  # its turn did not come in time
+            hand_over(self._show, result)
         self._end(result, result.report.headline())
 
     def _stored(self, result: StoredLayers) -> None:
@@ -176,13 +178,20 @@ class Restoring:
 
     # ---- results in the viewer
 
-    def _show_first(self, result: Restoration) -> None:
-        """The starter's result; what it takes the place of comes back if the run is cancelled."""
-        receipt = self._receipt
+    def _show_in_turn(self, update: Update) -> None:
+        """A result while the run waits for it to be shown; what the first takes the place of comes back on Cancel."""
+        receipt, now, result = self._receipt, self.waiting.now, update.result
         assert receipt is not None
-        earlier = layers_of_ours(self._viewer(), receipt.name)
-        self._replaced = (self.placed, earlier) if earlier else None
-        self._show(result)
+        if self.placed is None or self.placed.source is not receipt:
+            earlier = layers_of_ours(self._viewer(), receipt.name)
+            self._replaced = (self.placed, earlier) if earlier else None
+
+        def done(added: list[Any] | None) -> None:
+            if added is not None:
+                hand_over(lambda placed: self._select(added, placed), Placed(result, receipt, now))
+            update.taken.set()
+
+        place_in_turn(self._viewer, result_layers(result, receipt, self._source_crc32), done)
 
     def _show(self, result: Restoration) -> None:
         viewer, receipt = self._viewer(), self._receipt

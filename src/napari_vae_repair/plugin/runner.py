@@ -94,12 +94,10 @@ class Runner:
         self.cancel()
 
     def _yielded(self, update: Update) -> None:
-        try:
-            if self.cancelled:
-                return
-            self.updated.emit(update)
-        finally:
+        if self.cancelled:
             update.taken.set()
+            return
+        self.updated.emit(update)
         # the last thing done here: napari's bar handles events, among which the widget may be closed
         bar = getattr(self._worker, "pbar", None)
         if bar is not None:

@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 SECONDS_BETWEEN_UPDATES = 0.05
 WORKER_NICENESS = 10
-LONGEST_TAKE_S, DRAWING_S = 2.0, 0.3  # that is waited for the viewer to take a result, and then to draw it
+LONGEST_TAKE_S, DRAWING_S = 2.0, 0.3  # for which the viewer may add the layers of a result, and then draw them
 
 
 class RestorationFailed(VaeRepairError):
@@ -113,9 +113,17 @@ def restoration_steps(snapshot: Snapshot, settings: Settings, finish: Event) -> 
             image, settings, should_stop=stop.is_set, should_finish=finish.is_set
         )
         del image  # held by the run alone, and freed with it
-        return (yield from told(run, forecast, named))
+        result = yield from told(run, forecast, named)
+        yield from shown(Update(1.0, "Showing the result", device=named, result=result))
+        return result
 
     return steps
+
+
+def shown(update: Update) -> Generator[Update, None, None]:
+    """An update with a result, and a wait for the viewer to add its layers."""
+    yield update
+    update.taken.wait(LONGEST_TAKE_S)
 
 
 def told(run: Generator[Progress, None, T], forecast: Forecast, device: str = "") -> Generator[Update, None, T]:
@@ -135,11 +143,13 @@ def told(run: Generator[Progress, None, T], forecast: Forecast, device: str = ""
         if news or progress.result is not None or time.monotonic() - told_at > SECONDS_BETWEEN_UPDATES:
             told_at, told_phase = time.monotonic(), progress.phase
             told_model = told_model or progress.model is not None
-            yield replace(update, losses=tuple(losses))
+            update = replace(update, losses=tuple(losses))
+            if update.result is None:
+                yield update
+            else:
+                yield from shown(update)
+                time.sleep(DRAWING_S)  # beside a thread that computes, drawing would take twice as long
             losses.clear()
-            if update.result is not None:  # adding and drawing layers takes a moment, and twice as long beside this
-                update.taken.wait(LONGEST_TAKE_S)
-                time.sleep(DRAWING_S)
 
 
 def import_pipeline() -> tuple[Any, Any]:
