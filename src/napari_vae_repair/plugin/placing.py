@@ -12,6 +12,8 @@ from napari_vae_repair.plugin.notices import notify
 from napari_vae_repair.plugin.snapshot import LayerData
 from napari_vae_repair.plugin.worker import without_frames
 
+PAUSE_MS = 20  # napari's progress bar handles what is due at once within the same turn
+
 
 def place_in_turn(
     viewer: Callable[[], Any], results: Sequence[LayerData], done: Callable[[list[Any] | None], None]
@@ -43,7 +45,7 @@ def place_in_turn(
             done(None)
             return
         if waiting:
-            QTimer.singleShot(0, place_next)
+            QTimer.singleShot(PAUSE_MS, place_next)
         else:
             done(shown)
 
