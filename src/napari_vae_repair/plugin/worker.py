@@ -7,13 +7,14 @@ superqt; none leaves `guarded`.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from napari_vae_repair.vae.record import Losses
 
 T = TypeVar("T")
+
+SWITCH_S = 0.0005  # after which a thread that wants Python's lock gets it
+_SWITCHING = threading.Lock()
+_at_work, _usual_switch_s = 0, 0.005
 
 SECONDS_BETWEEN_UPDATES = 0.05
 WORKER_NICENESS = 10
@@ -67,7 +72,8 @@ def guarded(steps: Steps[T], stop: Event) -> Generator[Update, None, T | None]:
     result: T | None = None
     try:
         give_way()
-        result = yield from steps(stop)
+        with switching_often():
+            result = yield from steps(stop)
     except Cancelled:
         pass
     except Exception as error:
@@ -88,6 +94,27 @@ def give_way() -> None:
     """
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), WORKER_NICENESS)
+
+
+@contextlib.contextmanager
+def switching_often() -> Iterator[None]:
+    """Let the viewer have Python's lock soon: each of some hundred OpenGL calls of a drawing asks for it anew.
+
+    With Python's own 5 ms a drawing takes half a second while another thread imports modules or copies objects.
+    """
+    global _at_work, _usual_switch_s
+    with _SWITCHING:
+        if _at_work == 0:
+            _usual_switch_s = sys.getswitchinterval()
+            sys.setswitchinterval(min(SWITCH_S, _usual_switch_s))
+        _at_work += 1
+    try:
+        yield
+    finally:
+        with _SWITCHING:
+            _at_work -= 1
+            if _at_work == 0:
+                sys.setswitchinterval(_usual_switch_s)
 
 
 def restoration_steps(snapshot: Snapshot, settings: Settings, finish: Event) -> Steps[Restoration]:
