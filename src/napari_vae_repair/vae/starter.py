@@ -20,7 +20,7 @@ from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.record import Model
 
 FILE = "starter.safetensors"
-SHA256 = "3b4cf10749dc73911c11ac0e6d86e64133e9d3b36f82c0af9bfd9c965552a753"
+SHA256 = "68b041ac9b0952c45bbee4c7ab6b6a7704604c98e89a4506cc8e3bb8d6efc5de"
 METADATA = "napari_vae_repair_starter"
 
 
