@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ROLE = "preview"
 LARGEST_PX = 512  # side of the part that is restored: half a second of work
-PATIENCE_MS = 40  # after the last change; a preview that a further change finds under way is stopped between two layers
+PATIENCE_MS = 20  # after the last change; a preview that a further change finds under way is stopped between two layers
 
 
 @dataclass(frozen=True, slots=True)
