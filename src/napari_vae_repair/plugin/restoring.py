@@ -68,6 +68,7 @@ class Restoring:
         self._receipt: Snapshot | None = None
         self._source_crc32: int | None = None
         self._replaced: tuple[Placed | None, list[LayerData]] | None = None
+        self._last_turn: Restoration | None = None
         self._folders = ResultFolders()
         self.runner.updated.connect(self._updated)
 
@@ -152,7 +153,7 @@ class Restoring:
 
     def _restored(self, result: Restoration) -> None:
         self.model = result.model
-        if self.placed is None or self.placed.result is not result:  # its turn did not come in time
+        if self._last_turn is not result:  # it did not come in time
             hand_over(self._show, result)
         self._end(result, result.report.headline())
 
@@ -172,7 +173,7 @@ class Restoring:
         self._end(None, f"Cancelled; {kept}." if error is None else f"Stopped by an error; {kept}.")
 
     def _end(self, result: Restoration | Stored | None, sentence: str) -> None:
-        self._receipt = self._replaced = self.waiting.now = None
+        self._receipt = self._replaced = self._last_turn = self.waiting.now = None
         self.finished.emit(result, sentence)
         self.start_waiting()
 
@@ -187,6 +188,7 @@ class Restoring:
             self._replaced = (self.placed, earlier) if earlier else None
 
         def done(added: list[Any] | None) -> None:
+            self._last_turn = result
             if added is not None:
                 hand_over(lambda placed: self._select(added, placed), Placed(result, receipt, now))
             update.taken.set()
