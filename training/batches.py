@@ -21,7 +21,9 @@ from training.procedural import weave
 from training.scenes import PROCEDURAL, Scenes, load_scenes, with_procedural
 
 PROCEDURAL_SHARE, PHOTO_SHARE = 0.17, 0.55  # the rest are micrographs
-MASKS, WEAVES, OVERLAYS = 600, 400, 2400
+MASKS, WEAVES = 600, 400
+OFTEN = 0.5  # share of damaged patches from which on damage is what is learned
+OVERLAYS, FEW_OVERLAYS = 2400, 40  # where damage is what is learned, and where it is rare
 WOVEN_SHARE = 0.15  # of scenes with cloth over them
 # Of scenes magnified so many times: those of the pool are sharp from pixel to pixel, what lenses draw mostly is not
 MAGNIFIED_SHARE, MAGNIFIED = 0.4, (1.2, 5.0)
@@ -117,7 +119,7 @@ class BatchSource:
     seed : int
         The same seed gives the same batches.
     overlays : ndarray of uint8, optional
-        As `overlay_bank`; None = each is drawn when it is needed, which is slow.
+        As `overlay_bank`; None = a few, which are drawn when they are needed.
     """
 
     def __init__(
@@ -130,7 +132,7 @@ class BatchSource:
         overlays: NDArray[np.uint8] | None = None,
     ) -> None:
         self._scenes, self._batch_size, self._patch_px, self._mix = scenes, batch_size, patch_px, mix
-        self._overlays = overlays
+        self._overlays, self._few = overlays, list[Plane]()
         self._rng = np.random.default_rng(seed)
         self._masks = [damage_mask(self._rng, patch_px) for _ in range(MASKS)]
         self._weaves = [weave(self._rng, scenes.patches.shape[1]) for _ in range(WEAVES)]
@@ -197,9 +199,12 @@ class BatchSource:
         return noisy, nothing, seen.hit, nothing
 
     def _opacity(self) -> Plane:
-        if self._overlays is None:
-            return opacity_of_damage(self._rng, max(OVERLAY_PX, self._patch_px))
-        return self._overlays[self._rng.integers(len(self._overlays))].astype(np.float32) / 255
+        if self._overlays is not None:
+            return self._overlays[self._rng.integers(len(self._overlays))].astype(np.float32) / 255
+        if len(self._few) == FEW_OVERLAYS:
+            return self._few[self._rng.integers(FEW_OVERLAYS)]
+        self._few.append(opacity_of_damage(self._rng, max(OVERLAY_PX, self._patch_px)))
+        return self._few[-1]
 
     def _clean(self) -> tuple[Plane, Plane]:
         """A varied scene, 0 to 1, and the patch of it; of two patches more often the one with more to see."""
@@ -331,7 +336,7 @@ def _draw_ahead(
     seed: int,
 ) -> None:
     scenes = with_procedural(load_scenes(pool).without(held_out), procedural, 0, cache)
-    overlays = overlay_bank(OVERLAYS, 0, cache) if mix.unmarked > 0 else None
+    overlays = overlay_bank(OVERLAYS, 0, cache) if mix.unmarked > OFTEN else None
     for batch in BatchSource(scenes, batch_size, patch_px, mix, seed, overlays):
         if not _put(queue, batch):
             return
