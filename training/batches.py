@@ -16,14 +16,12 @@ from PIL import Image
 from napari_vae_repair.image.anscombe import anscombe, inverse_anscombe
 from napari_vae_repair.image.measured import fill_damage
 from training.corruptions import CORRELATED_SHARE, Corrupted, Corruption, Plane, Rng, corrupt, draw_corruption
-from training.damage import OVERLAY_PX, VISIBLE, damage_mask, opacity_of_damage, overlay, overlay_bank, part_of
+from training.damage import VISIBLE, damage_mask, overlay
 from training.procedural import weave
 from training.scenes import PROCEDURAL, Scenes, load_scenes, with_procedural
 
 PROCEDURAL_SHARE, PHOTO_SHARE = 0.17, 0.55  # the rest are micrographs
 MASKS, WEAVES = 600, 400
-OFTEN = 0.5  # share of damaged patches from which on damage is what is learned
-OVERLAYS, FEW_OVERLAYS = 2400, 40  # where damage is what is learned, and where it is rare
 WOVEN_SHARE = 0.15  # of scenes with cloth over them
 # Of scenes magnified so many times: those of the pool are sharp from pixel to pixel, what lenses draw mostly is not
 MAGNIFIED_SHARE, MAGNIFIED = 0.4, (1.2, 5.0)
@@ -32,7 +30,6 @@ TOLD_SHARE = 0.88
 MISTOLD = 0.15  # standard deviation of the logarithm of what is told, and of what stabilises
 MISTOLD_CORRELATED = 0.3  # more for noise whose neighbours share all of it; estimates are mostly too low there
 MARKED_QUIET = 0.5  # as scanned photos are
-BRIGHTER_ELSEWHERE = 0.3  # of patches that count as whole images, as a stain in another part of them makes it
 VISIBLE_CHANGE = 0.05  # of the patch's range, from which on damage counts as visible
 _COARSE = 4  # every so many pixels of the scene decide its range
 
@@ -67,7 +64,7 @@ class Mix:
 
 RESTORING = Mix()
 NOISY = Mix(marked=0.0, unmarked=0.3, correlated=0.55)
-DAMAGED = Mix(marked=0.0, unmarked=0.65, quiet=0.85, photos=0.7, whole=True)
+DAMAGED = Mix(marked=0.0, unmarked=0.75, quiet=0.85, photos=0.7, whole=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,21 +115,10 @@ class BatchSource:
         How often patches are damaged.
     seed : int
         The same seed gives the same batches.
-    overlays : ndarray of uint8, optional
-        As `overlay_bank`; None = a few, which are drawn when they are needed.
     """
 
-    def __init__(
-        self,
-        scenes: Scenes,
-        batch_size: int,
-        patch_px: int,
-        mix: Mix,
-        seed: int,
-        overlays: NDArray[np.uint8] | None = None,
-    ) -> None:
+    def __init__(self, scenes: Scenes, batch_size: int, patch_px: int, mix: Mix, seed: int) -> None:
         self._scenes, self._batch_size, self._patch_px, self._mix = scenes, batch_size, patch_px, mix
-        self._overlays, self._few = overlays, list[Plane]()
         self._rng = np.random.default_rng(seed)
         self._masks = [damage_mask(self._rng, patch_px) for _ in range(MASKS)]
         self._weaves = [weave(self._rng, scenes.patches.shape[1]) for _ in range(WEAVES)]
@@ -169,8 +155,7 @@ class BatchSource:
             clean, seen, span_of = _stabilised(clean, seen, span_of, corruption, rng)
         noisy, masked, unmarked, unseen = self._damaged(seen, span_of, damage)
         if unmarked.any():  # what nothing marks counts in the range that an image is brought to
-            seen_too = noisy[::_COARSE, ::_COARSE].ravel()
-            span_of = noisy if self._mix.whole else np.concatenate([span_of.ravel(), seen_too])
+            span_of = np.concatenate([span_of.ravel(), noisy[::_COARSE, ::_COARSE].ravel()])
         scale, offset = _to_network_units(span_of, rng, varied=not self._mix.whole)
         std, neighbours = seen.std * scale, np.array(corruption.neighbours, dtype=np.float32)
         planes = (noisy * scale + offset, clean * scale + offset, std)
@@ -190,21 +175,13 @@ class BatchSource:
             fill_damage(noisy[None, None], masked[None])
             return noisy, masked, seen.hit & ~masked, nothing
         if drawn < self._mix.marked + self._mix.unmarked:
-            opacity, value = overlay(rng, part_of(rng, self._opacity(), self._patch_px))
+            opacity, value = overlay(rng, self._patch_px)
             low, high = np.percentile(span_of, [0.5, 99.5]).astype(np.float32)
             change = opacity * (low + value * (high - low) - noisy)
             lies = opacity >= VISIBLE
             clear = lies & (np.abs(change) >= VISIBLE_CHANGE * (high - low))
             return noisy + change, nothing, seen.hit | clear, (opacity >= VISIBLE / 5) & ~clear & ~seen.hit
         return noisy, nothing, seen.hit, nothing
-
-    def _opacity(self) -> Plane:
-        if self._overlays is not None:
-            return self._overlays[self._rng.integers(len(self._overlays))].astype(np.float32) / 255
-        if len(self._few) == FEW_OVERLAYS:
-            return self._few[self._rng.integers(FEW_OVERLAYS)]
-        self._few.append(opacity_of_damage(self._rng, max(OVERLAY_PX, self._patch_px)))
-        return self._few[-1]
 
     def _clean(self) -> tuple[Plane, Plane]:
         """A varied scene, 0 to 1, and the patch of it; of two patches more often the one with more to see."""
@@ -283,8 +260,6 @@ def _to_network_units(span_of: Plane, rng: Rng, *, varied: bool) -> tuple[np.flo
         low, high = low - rng.uniform(0, 0.6) * span, high + rng.exponential(0.5) * span
     elif varied and rng.random() < 0.2:
         high = low + span * rng.uniform(0.3, 1)
-    elif not varied and rng.random() < BRIGHTER_ELSEWHERE:
-        high += span * rng.uniform(0, 0.3)
     scale = 2 / max(high - low, 1e-3)
     return np.float32(scale), np.float32(-1 - low * scale)
 
@@ -336,8 +311,7 @@ def _draw_ahead(
     seed: int,
 ) -> None:
     scenes = with_procedural(load_scenes(pool).without(held_out), procedural, 0, cache)
-    overlays = overlay_bank(OVERLAYS, 0, cache) if mix.unmarked > OFTEN else None
-    for batch in BatchSource(scenes, batch_size, patch_px, mix, seed, overlays):
+    for batch in BatchSource(scenes, batch_size, patch_px, mix, seed):
         if not _put(queue, batch):
             return
 
