@@ -334,7 +334,7 @@ def test_tabs_say_what_a_large_result_cannot_give_and_nothing_fails(
     docked.view.flip()
     assert docked.status.value == "Before: the source."
     assert docked.models.save_button.isEnabled()
-    assert "restore(" in docked.as_python()
+    assert "restore_lazily(" in docked.as_python()
     with pytest.raises(InputError, match="Finding damage needs 'scan' in memory"):
         docked.damage.find_damage()
 
