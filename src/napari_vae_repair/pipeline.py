@@ -31,7 +31,7 @@ from napari_vae_repair.phases import (
 )
 from napari_vae_repair.preparation import as_image, check_reference, in_source_units
 from napari_vae_repair.restoration import Restoration, Result, against_reference, make_report
-from napari_vae_repair.settings import DEFAULT_SAMPLES, STARTER, Settings, make_settings
+from napari_vae_repair.settings import STARTER, Settings, make_settings
 from napari_vae_repair.survey import look_at
 from napari_vae_repair.vae.checkpoint import load_model
 from napari_vae_repair.vae.device import Device, choose_device
@@ -147,8 +147,7 @@ def restore_steps(
         As `restore`.
     """
     should_stop, should_finish = should_stop or never, should_finish or never
-    kept = (DEFAULT_SAMPLES if settings.samples is None else settings.samples) * settings.keep_samples
-    check_whole(image.pixels.size, settings.memory_mb, kept)
+    check_whole(image.pixels.size, settings.memory_mb, settings.most_kept_samples)
     run = _Run(image, settings, reference, _Clock(), choose_device(settings.device), [])
     if model is not None:
         run.notes.append("the model was given as an object: the setting model does not name it")

@@ -171,6 +171,11 @@ class Settings(Frozen):
         return self
 
     @property
+    def most_kept_samples(self) -> int:
+        """How many samples may have to be held in memory; of a model that is not known yet, the most."""
+        return (DEFAULT_SAMPLES if self.samples is None else self.samples) * self.keep_samples
+
+    @property
     def steps(self) -> tuple[Step, ...]:
         """The preprocessing steps in force."""
         return PRESETS[self.preset] if self.chain is None else self.chain

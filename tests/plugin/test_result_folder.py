@@ -13,8 +13,8 @@ import zarr
 
 from napari_vae_repair.errors import ImageFileError
 from napari_vae_repair.plugin import result_folder
-from napari_vae_repair.plugin.preferences import StorePreferences, read_store_preferences
-from napari_vae_repair.plugin.result_folder import HeldArray, ResultFolder, ResultFolders, cache_folder
+from napari_vae_repair.plugin.preferences import StorePreferences, cache_folder, read_store_preferences
+from napari_vae_repair.plugin.result_folder import HeldArray, ResultFolder, ResultFolders
 
 
 class Layer:

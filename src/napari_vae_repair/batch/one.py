@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from napari_vae_repair import __version__
 from napari_vae_repair.batch.job import Job
 from napari_vae_repair.preflight import check_formats, float_dtype, output_dtype, read_mask, read_reference
-from napari_vae_repair.settings import DEFAULT_SAMPLES, SCRATCH, STARTER, Settings
+from napari_vae_repair.settings import SCRATCH, STARTER, Settings
 
 if TYPE_CHECKING:
     from napari_vae_repair.image.record import Image
@@ -103,8 +103,9 @@ def _fits(values: int, read_bytes: int, settings: Settings) -> bool:
     from napari_vae_repair.image.free_memory import MB, whole_image_bytes
 
     assert settings.memory_mb is not None
-    kept = (DEFAULT_SAMPLES if settings.samples is None else settings.samples) * settings.keep_samples
-    needed = whole_image_bytes(values, kept) + read_bytes + int(psutil.Process().memory_info().rss)
+    needed = (
+        whole_image_bytes(values, settings.most_kept_samples) + read_bytes + int(psutil.Process().memory_info().rss)
+    )
     return needed <= settings.memory_mb * MB
 
 

@@ -62,6 +62,11 @@ class StorePreferences:
     scheduler: str | None = None
 
 
+def cache_folder() -> Path:
+    """Where large results are written unless the user chose another folder."""
+    return user_cache_path(PLUGIN_NAME, appauthor=False) / "results"
+
+
 def read_store_preferences() -> StorePreferences:
     """What Preferences say now of layers that are larger than memory.
 
@@ -72,7 +77,7 @@ def read_store_preferences() -> StorePreferences:
     """
     chosen = _stored()
     told, scheduler = ("", "") if chosen is None else (chosen.store_folder.strip(), chosen.scheduler.strip())
-    folder = Path(told).expanduser() if told else user_cache_path(PLUGIN_NAME, appauthor=False) / "results"
+    folder = Path(told).expanduser() if told else cache_folder()
     if not folder.is_absolute():
         raise SettingsError(
             f"The folder for large results is {told!r}.",

@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from platformdirs import user_cache_path
 
 from napari_vae_repair.errors import ImageFileError
-from napari_vae_repair.plugin.preferences import PLUGIN_NAME
+from napari_vae_repair.plugin.preferences import cache_folder
 
 MOST_RUNS = 10_000
 _NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]+')
@@ -109,11 +108,6 @@ class ResultFolders:
         if earlier is None or earlier.path.parent != cache_folder() or not folder.is_again(earlier):
             return None
         return earlier
-
-
-def cache_folder() -> Path:
-    """Where results are written unless the user chose another folder, as `read_store_preferences` tells."""
-    return user_cache_path(PLUGIN_NAME, appauthor=False) / "results"
 
 
 def _weakly(pixels: Any) -> weakref.ref[Any] | None:

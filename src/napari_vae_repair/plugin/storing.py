@@ -69,8 +69,7 @@ def goes_into_stores(source: Snapshot, settings: Settings) -> bool:
 
 def needs_blocks(data: Any, values: int, settings: Settings) -> bool:
     """Whether so many values of the data must be restored block by block: it is lazy, and one piece is too large."""
-    kept = (DEFAULT_SAMPLES if settings.samples is None else settings.samples) * settings.keep_samples
-    return not in_memory(data) and is_large(values, settings.memory_mb, kept)
+    return not in_memory(data) and is_large(values, settings.memory_mb, settings.most_kept_samples)
 
 
 def check_fits(source: Snapshot, settings: Settings, what: str) -> None:
