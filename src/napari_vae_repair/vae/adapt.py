@@ -1,4 +1,9 @@
-"""Adapting the starter to an image: ELBO steps on its own pixels, kept only if held-out blocks say that they help."""
+"""Adapting the starter to an image: steps on its own pixels, kept only if held-out blocks say that they help.
+
+The steps follow both objectives of the starter's training. What one pass of the starter makes of the image takes the
+place of the clean scene: noise as the image's is drawn upon it anew, and the network learns to remove that (internal
+adaptation after Vaksman, Elad & Milanfar 2020, LIDIA, arXiv:1911.07167). Samples learn by the ELBO of the image itself.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +32,7 @@ from napari_vae_repair.vae.resuming import Course, Forgetful, Keeper
 
 PATCH_PX, BATCH_SIZE, LEARNING_RATE = 64, 8, 3e-4
 CLIP_NORM = 1.0
+SAMPLED_SHARE, ELBO_WEIGHT = 0.25, 0.1  # of each batch in the ELBO, and beside the error of one pass
 HELD_OUT = 0.1  # share of the area, in blocks of 16 x 16 pixels
 CHECK_PATCHES = 96
 PROBE = 0.1  # strength of the probing noise, in standard deviations of the image's noise
@@ -80,7 +86,7 @@ def adapt(
     clock: Callable[[], float] = time.perf_counter,
     batch_size: int = BATCH_SIZE,
 ) -> Generator[tuple[int, int, Losses], None, Model]:
-    """Train the model on by the ELBO of the image; the better of the two is returned.
+    """Train the model on with the image itself; the better of the two is returned.
 
     Parameters
     ----------
@@ -165,6 +171,7 @@ def _adapt(
         stride=model.network.stride,
         held_out=HELD_OUT,
         seed=seed,
+        turning=False,  # what repeats itself in the image does so in its own orientation
     )
     return (yield from _adapt_to(model, source, seen.views, budget, seed, device, Forgetful(), should_stop, batch_size))
 
@@ -232,7 +239,7 @@ def _adapt_to(
             # the first steps are alike however many follow, so that a count taken from seconds can be given back
             group["lr"] = LEARNING_RATE * (1 if done < TIMED_STEPS else 1 - done / in_all)
         batch = Fed.of(source.training(batch_size), views, device)
-        losses = _step(network, optimiser, batch, generator, device)
+        losses = _step(network, before, optimiser, batch, generator, device)
         done += 1
         if done == 1:
             began = budget.clock()  # the first step is slower than all others
@@ -257,19 +264,28 @@ def _adapt_to(
 
 def _step(
     network: HierarchicalVAE,
+    before: HierarchicalVAE,
     optimiser: torch.optim.Optimizer,
     batch: Fed,
     generator: torch.Generator,
     device: Device,
 ) -> Losses:
+    """Both objectives of the starter's training, with what it makes of the image in the place of the clean scene."""
+    counted = batch.counted * (1 - batch.damaged)
+    part = batch.part(slice(max(1, round(SAMPLED_SHARE * len(batch.values)))))
     with device.precision():
-        decoded = network.decode(network.encode(batch.seen, batch.damaged, batch.told), drawn_from(generator))
-    counted = batch.counted.sum().clamp(min=1)
-    residual = (batch.values - decoded.clean) * batch.counted
-    std = batch.told[:, :1, None, None].expand_as(residual)
-    nll = -whitened_log_likelihood(residual, std, batch.told[:, 1:]).sum() / counted
-    kl = [level.sum() / batch.values.numel() for level in decoded.kl]
-    loss = nll + torch.stack(kl).sum()
+        with torch.no_grad():
+            clean = _one_pass(before, batch, batch.seen)
+        again = torch.where(batch.damaged > 0, batch.seen, clean + _correlated_noise(batch, generator))
+        restored = _one_pass(network, batch, again)
+        decoded = network.decode(network.encode(part.seen, part.damaged, part.told), drawn_from(generator))
+    variance = batch.told[:, :1, None, None] ** 2
+    error = ((restored - clean) ** 2 / variance * counted).sum() / counted.sum().clamp(min=1)
+    residual = (part.values - decoded.clean) * part.counted
+    std = part.told[:, :1, None, None].expand_as(residual)
+    nll = -whitened_log_likelihood(residual, std, part.told[:, 1:]).sum() / part.counted.sum().clamp(min=1)
+    kl = [level.sum() / part.values.numel() for level in decoded.kl]
+    loss = error + ELBO_WEIGHT * (nll + torch.stack(kl).sum())
     if not torch.isfinite(loss):
         raise TrainingError(
             f"The loss became {loss.item()} while adapting.",
@@ -281,6 +297,12 @@ def _step(
     torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP_NORM)
     optimiser.step()
     return Losses(float(loss.detach()), float(nll.detach()), tuple(float(level.detach()) for level in kl))
+
+
+def _one_pass(network: HierarchicalVAE, batch: Fed, x: Tensor) -> Tensor:
+    return network.decode(
+        network.encode(x, batch.damaged, batch.told), lambda level, posterior: None, divergence=False
+    ).clean
 
 
 @torch.no_grad()
@@ -313,15 +335,9 @@ def _risks(network: HierarchicalVAE, batch: Fed, probe: Tensor, at_once: int) ->
 
 def _risk(network: HierarchicalVAE, batch: Fed, probe: Tensor) -> Tensor:
     """Stein's estimate of the squared error of one pass on the counted pixels of each patch, ``(B,)``."""
-
-    def one_pass(x: Tensor) -> Tensor:
-        # never in 16 bits: the probe is smaller than their steps
-        return network.decode(
-            network.encode(x, batch.damaged, batch.told), lambda level, posterior: None, divergence=False
-        ).clean
-
-    clean = one_pass(batch.seen)
-    moved = one_pass(batch.seen + PROBE * probe * (1 - batch.damaged))
+    # never in 16 bits: the probe is smaller than their steps
+    clean = _one_pass(network, batch, batch.seen)
+    moved = _one_pass(network, batch, batch.seen + PROBE * probe * (1 - batch.damaged))
     variance = batch.told[:, :1, None, None] ** 2
     risk = (clean - batch.values) ** 2 - variance + 2 * probe * (moved - clean) / PROBE
     return (risk * batch.counted).sum(dim=(1, 2, 3)) / batch.counted.sum(dim=(1, 2, 3)).clamp(min=1)

@@ -82,6 +82,8 @@ class PatchSource:
         Of the held-out blocks and of all patches.
     blob_share : float or None
         Of the patches that lose blobs at the encoder; None = as is good for these planes.
+    turning : bool
+        Whether patches for training are flipped and turned.
 
     Notes
     -----
@@ -99,8 +101,9 @@ class PatchSource:
         held_out: float | NDArray[np.bool_],
         seed: int,
         blob_share: float | None = None,
+        turning: bool = True,
     ) -> None:
-        self._planes, self._damaged, self._channel = planes, damaged, channel
+        self._planes, self._damaged, self._channel, self._turning = planes, damaged, channel, turning
         self._size = (min(patch_px, *planes.shape[2:]) // stride) * stride
         self._rng = np.random.default_rng(seed)
         usual = BLOB_SHARE_DAMAGED if damaged.any() else BLOB_SHARE
@@ -134,7 +137,7 @@ class PatchSource:
         return mask
 
     def training(self, size: int) -> Batch:
-        """Random patches, flipped and turned, with held-out pixels left out of the likelihood."""
+        """Random patches, flipped and turned if that was wished, with held-out pixels left out of the likelihood."""
         count, _, height, width = self._planes.shape
         corners = [
             (
@@ -189,7 +192,7 @@ class PatchSource:
             seen = patch if hidden is lost or hidden.all() else _filled(patch, hidden)
             parts = [patch, seen, hidden[None], ((held if validation else ~held) & ~lost)[None]]
             turns = 0
-            if turned:
+            if turned and self._turning:
                 turns, flip = int(self._rng.integers(4)), bool(self._rng.integers(2))
                 parts = [np.rot90(part[..., ::-1] if flip else part, turns, axes=(-2, -1)) for part in parts]
             drawn.append(parts)
