@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Full
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from napari_vae_repair.image.anscombe import anscombe, inverse_anscombe
 from napari_vae_repair.image.measured import fill_damage
 from training.corruptions import CORRELATED_SHARE, Corrupted, Corruption, Plane, Rng, corrupt, draw_corruption
-from training.damage import VISIBLE, damage_mask, overlay
+from training.damage import OVERLAY_PX, VISIBLE, damage_mask, opacity_of_damage, overlay, overlay_bank, part_of
 from training.procedural import weave
 from training.scenes import PROCEDURAL, Scenes, load_scenes, with_procedural
 
 PROCEDURAL_SHARE, PHOTO_SHARE = 0.17, 0.55  # the rest are micrographs
-MASKS, WEAVES = 600, 400
+MASKS, WEAVES, OVERLAYS = 600, 400, 2400
 WOVEN_SHARE = 0.15  # of scenes with cloth over them
 # Of scenes magnified so many times: those of the pool are sharp from pixel to pixel, what lenses draw mostly is not
 MAGNIFIED_SHARE, MAGNIFIED = 0.4, (1.2, 5.0)
@@ -30,6 +31,8 @@ TOLD_SHARE = 0.88
 MISTOLD = 0.15  # standard deviation of the logarithm of what is told, and of what stabilises
 MISTOLD_CORRELATED = 0.3  # more for noise whose neighbours share all of it; estimates are mostly too low there
 MARKED_QUIET = 0.5  # as scanned photos are
+LAID_SHARE, MOST_LAID = 0.3, 0.4  # of masks that are dirt, lint, scratches or stains; of the patch that they cover
+BRIGHTER_ELSEWHERE = 0.3  # of patches that count as whole images, as a stain in another part of them makes it
 VISIBLE_CHANGE = 0.05  # of the patch's range, from which on damage counts as visible
 _COARSE = 4  # every so many pixels of the scene decide its range
 
@@ -62,9 +65,9 @@ class Mix:
     whole: bool = False
 
 
-RESTORING = Mix()
+RESTORING = Mix(correlated=0.32)
 NOISY = Mix(marked=0.0, unmarked=0.3, correlated=0.55)
-DAMAGED = Mix(marked=0.0, unmarked=0.75, quiet=0.85, photos=0.7, whole=True)
+DAMAGED = Mix(marked=0.0, unmarked=0.65, quiet=0.85, photos=0.7, whole=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +116,30 @@ class BatchSource:
         Of each batch.
     mix : Mix
         How often patches are damaged.
-    seed : int
+    seed : int or tuple of int
         The same seed gives the same batches.
+    overlays : ndarray of uint8, optional
+        As `overlay_bank`; None = each is drawn when it is needed, which is slow.
+    share : float
+        Of all masks and cloths to draw from, at the beginning: where several processes draw, each needs fewer.
     """
 
-    def __init__(self, scenes: Scenes, batch_size: int, patch_px: int, mix: Mix, seed: int) -> None:
+    def __init__(
+        self,
+        scenes: Scenes,
+        batch_size: int,
+        patch_px: int,
+        mix: Mix,
+        seed: int | tuple[int, ...],
+        overlays: NDArray[np.uint8] | None = None,
+        share: float = 1.0,
+    ) -> None:
         self._scenes, self._batch_size, self._patch_px, self._mix = scenes, batch_size, patch_px, mix
+        self._overlays = overlays
         self._rng = np.random.default_rng(seed)
-        self._masks = [damage_mask(self._rng, patch_px) for _ in range(MASKS)]
-        self._weaves = [weave(self._rng, scenes.patches.shape[1]) for _ in range(WEAVES)]
+        masks, weaves = (max(round(share * number), number // 8) for number in (MASKS, WEAVES))
+        self._masks = [damage_mask(self._rng, patch_px) for _ in range(masks)]
+        self._weaves = [weave(self._rng, scenes.patches.shape[1]) for _ in range(weaves)]
         names = scenes.source
         groups = [np.char.startswith(names, "photo/"), names == PROCEDURAL]
         groups.append(~groups[0] & ~groups[1])
@@ -155,7 +173,8 @@ class BatchSource:
             clean, seen, span_of = _stabilised(clean, seen, span_of, corruption, rng)
         noisy, masked, unmarked, unseen = self._damaged(seen, span_of, damage)
         if unmarked.any():  # what nothing marks counts in the range that an image is brought to
-            span_of = np.concatenate([span_of.ravel(), noisy[::_COARSE, ::_COARSE].ravel()])
+            seen_too = noisy[::_COARSE, ::_COARSE].ravel()
+            span_of = noisy if self._mix.whole else np.concatenate([span_of.ravel(), seen_too])
         scale, offset = _to_network_units(span_of, rng, varied=not self._mix.whole)
         std, neighbours = seen.std * scale, np.array(corruption.neighbours, dtype=np.float32)
         planes = (noisy * scale + offset, clean * scale + offset, std)
@@ -170,18 +189,32 @@ class BatchSource:
         """The noisy patch with damage, what of it is marked, what is not, and what cannot be seen either."""
         rng, noisy, nothing = self._rng, seen.noisy, np.zeros(seen.noisy.shape, dtype=bool)
         if drawn < self._mix.marked:
-            masked = self._masks[rng.integers(MASKS)]
+            masked = self._mask()
             noisy = noisy.copy()
             fill_damage(noisy[None, None], masked[None])
             return noisy, masked, seen.hit & ~masked, nothing
         if drawn < self._mix.marked + self._mix.unmarked:
-            opacity, value = overlay(rng, self._patch_px)
+            opacity, value = overlay(rng, part_of(rng, self._opacity(), self._patch_px))
             low, high = np.percentile(span_of, [0.5, 99.5]).astype(np.float32)
             change = opacity * (low + value * (high - low) - noisy)
             lies = opacity >= VISIBLE
             clear = lies & (np.abs(change) >= VISIBLE_CHANGE * (high - low))
             return noisy + change, nothing, seen.hit | clear, (opacity >= VISIBLE / 5) & ~clear & ~seen.hit
         return noisy, nothing, seen.hit, nothing
+
+    def _mask(self) -> NDArray[np.bool_]:
+        """Of marked damage; some as one marks what lies over a film scan."""
+        if self._overlays is not None and self._rng.random() < LAID_SHARE:
+            laid = part_of(self._rng, self._overlays[self._rng.integers(len(self._overlays))], self._patch_px)
+            masked = laid > 255 * VISIBLE / 5
+            if 0 < masked.mean() < MOST_LAID:
+                return masked
+        return self._masks[self._rng.integers(len(self._masks))]
+
+    def _opacity(self) -> Plane:
+        if self._overlays is None:
+            return opacity_of_damage(self._rng, max(OVERLAY_PX, self._patch_px))
+        return self._overlays[self._rng.integers(len(self._overlays))].astype(np.float32) / 255
 
     def _clean(self) -> tuple[Plane, Plane]:
         """A varied scene, 0 to 1, and the patch of it; of two patches more often the one with more to see."""
@@ -198,7 +231,7 @@ class BatchSource:
         y, x = corners[int(np.argmax(contrast)) if rng.random() < 0.6 else 0]
         whole = scene.astype(np.float32) / 255
         if rng.random() < WOVEN_SHARE:
-            whole = _woven(whole, self._weaves[rng.integers(WEAVES)], rng)
+            whole = _woven(whole, self._weaves[rng.integers(len(self._weaves))], rng)
         whole = _varied(whole, rng)
         return whole, np.ascontiguousarray(whole[y : y + side, x : x + side])
 
@@ -260,6 +293,8 @@ def _to_network_units(span_of: Plane, rng: Rng, *, varied: bool) -> tuple[np.flo
         low, high = low - rng.uniform(0, 0.6) * span, high + rng.exponential(0.5) * span
     elif varied and rng.random() < 0.2:
         high = low + span * rng.uniform(0.3, 1)
+    elif not varied and rng.random() < BRIGHTER_ELSEWHERE:
+        high += span * rng.uniform(0, 0.3)
     scale = 2 / max(high - low, 1e-3)
     return np.float32(scale), np.float32(-1 - low * scale)
 
@@ -273,57 +308,76 @@ def _told(std: float, neighbours: Plane, rng: Rng) -> Plane:
     return np.array([std * factor, *(neighbours + 0.05 * wrong[1:])], dtype=np.float32)
 
 
-# ---- in a process of its own -------------------------------------------------------------------
+# ---- in processes of their own -----------------------------------------------------------------
 
 
-def stream(
-    pool: Path,
-    held_out: tuple[str, ...],
-    procedural: int,
-    cache: Path,
-    batch_size: int,
-    patch_px: int,
-    mix: Mix,
-    seed: int,
-) -> Iterator[Batch]:
-    """Batches that another process draws ahead, so that training waits for nothing."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue(maxsize=8)
-    arguments = (queue, pool, held_out, procedural, cache, batch_size, patch_px, mix, seed)
-    process = context.Process(target=_draw_ahead, args=arguments, daemon=True)
-    process.start()
-    try:
-        while True:
-            yield queue.get(timeout=600)
-    finally:
-        process.terminate()
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """What is drawn; a record that each process is given.
+
+    Attributes
+    ----------
+    pool, cache : Path
+        Of clean scenes, and where procedural ones and overlays are kept.
+    held_out : tuple of str
+        Sources that are left out.
+    procedural : int
+        Scenes drawn by rules.
+    batch_size, patch_px : int
+        Of each batch.
+    mix : Mix
+        How often patches are damaged.
+    seed : int
+        Each process draws with a seed of its own from it.
+    """
+
+    pool: Path
+    held_out: tuple[str, ...]
+    procedural: int
+    cache: Path
+    batch_size: int
+    patch_px: int
+    mix: Mix
+    seed: int
+
+    def scenes(self) -> Scenes:
+        """Clean and procedural ones."""
+        return with_procedural(load_scenes(self.pool).without(self.held_out), self.procedural, 0, self.cache)
+
+    def overlays(self) -> NDArray[np.uint8] | None:
+        """Of unmarked damage, where there is any."""
+        return overlay_bank(OVERLAYS, 0, self.cache) if self.mix.unmarked > 0 else None
 
 
-def _draw_ahead(
-    queue: Any,
-    pool: Path,
-    held_out: tuple[str, ...],
-    procedural: int,
-    cache: Path,
-    batch_size: int,
-    patch_px: int,
-    mix: Mix,
-    seed: int,
-) -> None:
-    scenes = with_procedural(load_scenes(pool).without(held_out), procedural, 0, cache)
-    for batch in BatchSource(scenes, batch_size, patch_px, mix, seed):
-        if not _put(queue, batch):
-            return
+class Drawn(IterableDataset[dict[str, Tensor]]):
+    """Batches without end, those of each worker of a `DataLoader` its own."""
+
+    def __init__(self, drawing: Drawing, workers: int) -> None:
+        self._drawing, self._workers = drawing, workers
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        worker = get_worker_info()
+        drawing = self._drawing
+        source = BatchSource(
+            *(drawing.scenes(), drawing.batch_size, drawing.patch_px, drawing.mix),
+            (drawing.seed, 0 if worker is None else worker.id),
+            drawing.overlays(),
+            share=1 / self._workers,
+        )
+        for batch in source:
+            yield {name: torch.from_numpy(getattr(batch, name)) for name in Batch.__slots__}
 
 
-def _put(queue: Any, batch: Batch) -> bool:
-    """Wait for room in the queue; False when the training that would take the batch is gone."""
-    parent = multiprocessing.parent_process()
-    while parent is None or parent.is_alive():
-        try:
-            queue.put(batch, timeout=5)
-        except Full:
-            continue
-        return True
-    queue.cancel_join_thread()
-    return False
+def stream(drawing: Drawing, workers: int, *, pinned: bool) -> Iterator[dict[str, Tensor]]:
+    """Batches that other processes draw ahead, so that training waits for nothing; `pinned` for a GPU."""
+    drawing.scenes(), drawing.overlays()  # drawn here, once, if they are not there yet
+    loader = DataLoader(
+        Drawn(drawing, workers),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4,
+        pin_memory=pinned,
+        multiprocessing_context="spawn",
+        timeout=600,
+    )
+    return iter(loader)

@@ -19,7 +19,7 @@ Plane = NDArray[np.float32]
 Correlation = Literal["white", "isotropic", "rows", "columns", "demosaiced", "compressed", "upsampled"]
 
 FAINTEST, STRONGEST = 0.004, 0.8  # noise at the reference brightness, in shares of the scene's range
-VISIBLE, HEAVY = 0.015, 0.4  # between these, most noise that is worth removing
+VISIBLE, HEAVY = 0.015, 0.5  # between these, most noise that is worth removing
 VISIBLE_SHARE, CORRELATED_SHARE = 0.8, 0.28
 SMALLEST_RANGE = 0.15  # of a flat scene, whose noise would else be drawn for hardly any contrast
 _BLOCK = 8  # side of the cosine transform's blocks, in pixels

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from skimage.draw import disk
+
+from training.scenes import drawn_once
 
 Mask = NDArray[np.bool_]
 Rng = np.random.Generator
@@ -85,10 +90,39 @@ KINDS: dict[str, Callable[[Rng, int], Mask]] = {
 # ---- as it lies over an image, unmarked --------------------------------------------------------
 
 VISIBLE = 0.1  # opacity from which a pixel counts as damaged
+OVERLAY_PX = 320  # side of what is drawn; patches see a part of it, as of a large image
 
 
-def overlay(rng: Rng, side: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Dirt, lint, scratches or stains as a film scan shows them.
+def overlay_bank(count: int, seed: int, cache: Path) -> NDArray[np.uint8]:
+    """Opacities times 255, ``(count, OVERLAY_PX, OVERLAY_PX)``; drawn once and kept in `cache`."""
+    return drawn_once(cache / f"overlays-{OVERLAY_PX}-{count}-{seed}.npy", partial(_opacity, seed), count)
+
+
+def _opacity(seed: int, index: int) -> NDArray[np.uint8]:
+    opacity = opacity_of_damage(np.random.default_rng((seed, index)), OVERLAY_PX)
+    return np.round(255 * opacity).astype(np.uint8)
+
+
+def opacity_of_damage(rng: Rng, side: int) -> NDArray[np.float32]:
+    """How opaque dirt, lint, scratches or stains are, ``(side, side)``, 0 to 1."""
+    kind = rng.choice(list(LAID), p=[0.22, 0.2, 0.25, 0.33])
+    opacity = LAID[kind](rng, side)
+    if rng.random() < 0.1:
+        opacity = np.maximum(opacity, LAID[rng.choice(list(LAID))](rng, side))
+    return np.clip(opacity / max(float(opacity.max()), 1e-3), 0, 1)
+
+
+def part_of(rng: Rng, opacity: NDArray[Any], side: int) -> NDArray[Any]:
+    """A square of it, turned; of two more often the one with more in it."""
+    corners = rng.integers(0, len(opacity) - side + 1, (2, 2))
+    parts = [opacity[y : y + side, x : x + side] for y, x in corners]
+    part = max(parts, key=lambda each: int((each > 0).sum())) if rng.random() < 0.8 else parts[0]
+    part = np.rot90(part, rng.integers(4))
+    return part[:, ::-1] if rng.random() < 0.5 else part
+
+
+def overlay(rng: Rng, opacity: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Damage of that opacity as a film scan shows it.
 
     Returns
     -------
@@ -96,71 +130,88 @@ def overlay(rng: Rng, side: int) -> tuple[NDArray[np.float32], NDArray[np.float3
         ``(side, side)`` each: the image becomes ``(1 - opacity) * image + opacity * value``, with values of 0 (the
         darkest of the image) to 1 (the brightest), and beyond, as white film is brighter than the scene on it.
     """
-    kind = rng.choice(list(LAID), p=[0.25, 0.2, 0.25, 0.3])
-    opacity = LAID[kind](rng, side)
-    opacity *= rng.uniform(0.7 if kind == "stains" else 0.5, 1) / max(float(opacity.max()), 1e-3)
-    texture = gaussian_filter(rng.standard_normal((side, side)).astype(np.float32), rng.uniform(0.7, 4))
+    texture = gaussian_filter(rng.standard_normal(opacity.shape).astype(np.float32), rng.uniform(0.7, 4))
     texture /= texture.std()
-    opacity = np.clip(opacity * (1 + rng.uniform(0, 0.3) * texture), 0, 1)
-    value = rng.choice([-0.3 * rng.random(), 1 + 0.4 * rng.random(), rng.random()], p=[0.12, 0.8, 0.08])
+    opacity = opacity * rng.uniform(0.6, 1) * np.clip(1 + rng.uniform(0, 0.3) * texture, 0, 2)
+    value = rng.choice([-0.3 * rng.random(), rng.uniform(0.92, 1.25), rng.random()], p=[0.12, 0.82, 0.06])
     value = np.clip(value + rng.choice([0, 0.05 * rng.random()]) * texture, -0.4, 1.5)
-    return opacity.astype(np.float32), value.astype(np.float32)
+    return np.clip(opacity, 0, 1).astype(np.float32), value.astype(np.float32)
 
 
-def _fine(rng: Rng, side: int, fine: Mask, softest: float) -> NDArray[np.float32]:
+def _fine(rng: Rng, side: int, fine: NDArray[Any], softest: float) -> NDArray[np.float32]:
     """What was drawn twice as large, at its size, sharp or a little blurred."""
     opacity = fine.reshape(side, 2, side, 2).mean(axis=(1, 3), dtype=np.float32)
     return np.asarray(gaussian_filter(opacity, rng.choice([0.0, 0.4, softest])), dtype=np.float32)
 
 
 def _spatter(rng: Rng, side: int) -> NDArray[np.float32]:
-    """Specks of all sizes, most of them small, scattered around a few middles."""
-    fine = np.zeros((2 * side, 2 * side), dtype=bool)
-    for _ in range(int(rng.integers(1, 4))):
-        middle, reach = rng.uniform(0, 2 * side, 2), rng.uniform(0.05, 0.6) * 2 * side
-        for place in middle + reach * rng.standard_normal((int(np.exp(rng.uniform(1, 5))), 2)):
-            radius = 0.8 * rng.pareto(2.0) + 0.8
-            fine[disk(tuple(place), min(radius, 10), shape=fine.shape)] = True
+    """Specks of all sizes, most of them small, scattered around a few middles, longer one way than the other."""
+    fine = np.zeros((2 * side, 2 * side), dtype=np.float32)
+    for _ in range(int(rng.integers(1, 6))):
+        middle, reach = rng.uniform(0, 2 * side, 2), rng.uniform(0.03, 0.25, 2) * 2 * side
+        for place in middle + reach * rng.standard_normal((int(np.exp(rng.uniform(2, 6))), 2)):
+            radius, dense = 0.8 * rng.pareto(2.2) + 0.8, rng.uniform(0.4, 1)
+            _dot(fine, place, min(radius, 10), dense)
             if radius > 3:  # larger ones are not round
-                fine[disk(tuple(place + rng.normal(0, radius, 2)), min(radius, 8), shape=fine.shape)] = True
+                _dot(fine, place + rng.normal(0, radius, 2), min(radius, 8), dense)
     return _fine(rng, side, fine, 0.7)
+
+
+def _dot(fine: NDArray[np.float32], place: NDArray[np.float64], radius: float, dense: float) -> None:
+    at = disk((float(place[0]), float(place[1])), radius, shape=fine.shape)
+    fine[at] = np.maximum(fine[at], dense)
 
 
 def _lint(rng: Rng, side: int) -> NDArray[np.float32]:
-    """Bent fibres, soft at their edges."""
+    """Bent fibres, soft at their edges, denser here than there; some are tangled."""
     fine = np.zeros((2 * side, 2 * side), dtype=bool)
-    for _ in range(int(rng.integers(1, 5))):
-        _stroke(rng, fine, width=rng.uniform(3, 14), length=rng.uniform(0.3, 1.5) * side, bend=rng.uniform(0.05, 0.2))
-    return _fine(rng, side, fine, 1.5)
+    tangled = rng.random() < 0.25
+    for _ in range(int(rng.integers(6, 16) if tangled else rng.integers(1, 6))):
+        width = rng.uniform(2, 5) if tangled else rng.uniform(3, 16)
+        _stroke(rng, fine, width=width, length=rng.uniform(0.3, 1.5) * side, bend=rng.uniform(0.02, 0.15))
+    density = gaussian_filter(rng.standard_normal((side, side)).astype(np.float32), rng.uniform(4, 25))
+    return _fine(rng, side, fine, 1.8) * np.clip(rng.uniform(0.5, 1) + 0.3 * density / density.std(), 0.15, 1)
 
 
 def _bundles(rng: Rng, side: int) -> NDArray[np.float32]:
-    """Scratches that run side by side, whole or broken into dashes and dots."""
-    fine = np.zeros((2 * side, 2 * side), dtype=bool)
-    angle, spread, broken = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.2), rng.uniform(0, 0.9)
-    for _ in range(int(rng.integers(1, 16))):
-        (y, x), width = rng.uniform(0, 2 * side, 2), rng.uniform(1.2, 5)
-        heading, drawn = angle + spread * rng.standard_normal(), True
-        for _ in range(int(rng.uniform(0.1, 1.5) * side / width)):
-            heading += rng.normal(0, 0.02)
-            y, x = y + width * np.sin(heading), x + width * np.cos(heading)
-            if rng.random() < 0.3:
-                drawn = rng.random() > broken
-            if drawn:
-                fine[disk((y, x), max(width / 2, 0.8), shape=fine.shape)] = True
-    return _fine(rng, side, fine, 0.7)
+    """Scratches that run side by side, whole or broken into dashes and dots, with grit around them."""
+    fine = np.zeros((2 * side, 2 * side), dtype=np.float32)
+    for _ in range(int(rng.integers(1, 4))):
+        angle, spread, broken = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.25), rng.uniform(0, 0.9)
+        middle, reach = rng.uniform(0, 2 * side, 2), rng.uniform(0.1, 0.6) * side
+        for _ in range(int(rng.integers(1, 18))):
+            _scratch(rng, fine, middle + rng.normal(0, reach, 2), angle + spread * rng.standard_normal(), broken)
+    opacity = _fine(rng, side, fine, 0.7)
+    if rng.random() < 0.5:
+        opacity = np.maximum(opacity, rng.uniform(0.3, 1) * _spatter(rng, side))
+    return opacity
+
+
+def _scratch(rng: Rng, fine: NDArray[np.float32], place: NDArray[np.float64], heading: float, broken: float) -> None:
+    usual, drawn = rng.uniform(1.2, 6), True
+    width, left = usual, rng.uniform(0.1, 0.8) * len(fine)
+    while left > 0:
+        heading += rng.normal(0, 0.02)
+        place = place + 0.7 * width * np.array([np.sin(heading), np.cos(heading)])
+        left -= 0.7 * width
+        if rng.random() < 0.25:  # another dash, or a gap
+            drawn, width = rng.random() > broken, usual * rng.uniform(0.4, 1.6)
+        if drawn:
+            _dot(fine, place, max(width / 2, 0.8), 1.0)
 
 
 def _stains(rng: Rng, side: int) -> NDArray[np.float32]:
-    """Islands of any size with sharp, ragged edges, denser here than there, with drops around them."""
+    """Islands of any size with sharp, ragged edges, opaque here and thin there, with drops around them."""
     field = np.zeros((side, side), dtype=np.float32)
+    roughness = rng.uniform(0.5, 1.1)
     for reach in (1.5, 4.0, 10.0, 25.0, 50.0):
         part = gaussian_filter(rng.standard_normal((side, side)).astype(np.float32), reach, mode="reflect")
-        field += part / part.std() * np.float32(reach**0.7)
+        field += part / part.std() * np.float32(reach**roughness)
     islands = field > np.quantile(field, 1 - rng.uniform(0.03, 0.6))
-    density = gaussian_filter(rng.standard_normal((side, side)).astype(np.float32), rng.uniform(4, 20))
-    opacity = islands * np.clip(rng.uniform(0.4, 1) + 0.2 * rng.random() * density / density.std(), 0.1, 1)
-    if rng.random() < 0.5:
+    density = gaussian_filter(rng.standard_normal((side, side)).astype(np.float32), rng.uniform(4, 30))
+    density = density / density.std() + rng.uniform(0, 0.3) * field / field.std()
+    opacity = islands * np.clip(rng.uniform(0.5, 1.3) + rng.uniform(0, 0.35) * density, 0.12, 1)
+    if rng.random() < 0.6:
         opacity = np.maximum(opacity, rng.uniform(0.3, 1) * _spatter(rng, side))
     return np.asarray(gaussian_filter(opacity, rng.choice([0.0, 0.5, 1.5])), dtype=np.float32)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -42,7 +43,12 @@ class Tensors:
     def of(cls, batch: Batch, device: Device) -> Tensors:
         """The batch, moved."""
         names = cls.__slots__  # type: ignore[attr-defined]
-        return cls(*(torch.from_numpy(getattr(batch, name)).to(device.torch) for name in names))
+        return cls.moved({name: torch.from_numpy(getattr(batch, name)) for name in names}, device)
+
+    @classmethod
+    def moved(cls, batch: Mapping[str, Tensor], device: Device) -> Tensors:
+        """What another process drew, moved while the device goes on computing."""
+        return cls(**{name: tensor.to(device.torch, non_blocking=True).float() for name, tensor in batch.items()})
 
     def first(self, count: int) -> Tensors:
         """The first patches of the batch."""
@@ -60,13 +66,13 @@ class Terms:
     elbo : Tensor
         Negative ELBO of samples in nats per pixel, less the negative log likelihood of the clean scene itself, each
         patch weighted down while its samples are far off; mean of the batch.
-    kl : tuple of float
-        Nats per pixel of each level, finest first.
+    kl : Tensor
+        ``(levels,)`` nats per pixel of each level, finest first.
     """
 
     one_pass: Tensor
     elbo: Tensor
-    kl: tuple[float, ...]
+    kl: Tensor
 
 
 class Balance:
@@ -78,7 +84,7 @@ class Balance:
     """
 
     def __init__(self, device: Device) -> None:
-        self._log_error = torch.full((LEVELS, CORRELATIONS), torch.nan, device=device.torch)
+        self._log_error = torch.full((LEVELS * CORRELATIONS,), torch.nan, device=device.torch)
 
     def weight(self, batch: Tensors, squared: Tensor) -> Tensor:
         """``(B, 1, 1, 1)``: falls with what is reached at the noise of each patch; learns from the patches."""
@@ -89,12 +95,18 @@ class Balance:
             good = 1 - batch.masked
             error = (squared * good).sum(dim=(1, 2, 3)) / good.sum(dim=(1, 2, 3)).clamp(min=1)
             logarithm = torch.log(error.clamp(min=1e-7))
-            for cell, value in zip(zip(level.tolist(), correlation.tolist(), strict=True), logarithm, strict=True):
-                before = self._log_error[cell]
-                self._log_error[cell] = value if before.isnan() else before + FORGETTING * (value - before)
-            usual = torch.exp(self._log_error[level, correlation])
+            self._learn(level * CORRELATIONS + correlation, logarithm)
+            usual = torch.exp(self._log_error[level * CORRELATIONS + correlation])
             share = (TYPICAL_ERROR / (usual + REACHED_FLOOR / 10)) ** FAIRNESS
         return (share / TYPICAL_ERROR)[:, None, None, None]
+
+    def _learn(self, cell: Tensor, logarithm: Tensor) -> None:
+        """All patches of a cell at once, as if one came after the other; nothing waits for the device."""
+        count = torch.zeros_like(self._log_error).index_add_(0, cell, torch.ones_like(logarithm))
+        mean = torch.zeros_like(self._log_error).index_add_(0, cell, logarithm) / count.clamp(min=1)
+        before = torch.where(self._log_error.isnan(), mean, self._log_error)
+        learned = before + (1 - (1 - FORGETTING) ** count) * (mean - before)
+        self._log_error = torch.where(count > 0, learned, self._log_error)
 
 
 def terms(network: HierarchicalVAE, batch: Tensors, sampled: int, device: Device, balance: Balance | None) -> Terms:
@@ -118,7 +130,7 @@ def terms(network: HierarchicalVAE, batch: Tensors, sampled: int, device: Device
     # a patch that is still far off counts less, as by its logarithm: the faintest noise would else drown all others
     negative_elbo = (gap + kl.sum(dim=0)) / pixels
     elbo = (negative_elbo / (1 + negative_elbo.detach().clamp(min=0))).mean()
-    return Terms(one_pass, elbo, tuple((kl.detach().mean(dim=1) / pixels).tolist()))
+    return Terms(one_pass, elbo, kl.detach().mean(dim=1) / pixels)
 
 
 def _randomly(level: int, posterior: Gaussian) -> Tensor:

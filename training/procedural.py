@@ -39,11 +39,13 @@ def procedural_scenes(count: int, side: int, seed: int) -> NDArray[np.uint8]:
     ndarray of uint8
         ``(count, side, side)``, each with its own contrast within 0 to 255.
     """
-    out = np.empty((count, side, side), dtype=np.uint8)
-    for index in range(count):
-        rng = np.random.default_rng((seed, index))
-        out[index] = np.round(255 * scene(IN_TURN[index % len(IN_TURN)], rng, side))
-    return out
+    return np.stack([procedural_scene(side, seed, index) for index in range(count)])
+
+
+def procedural_scene(side: int, seed: int, index: int) -> NDArray[np.uint8]:
+    """Scene `index` of `procedural_scenes`."""
+    rng = np.random.default_rng((seed, index))
+    return np.round(255 * scene(IN_TURN[index % len(IN_TURN)], rng, side)).astype(np.uint8)
 
 
 def scene(kind: str, rng: Rng, side: int) -> Scene:

@@ -45,11 +45,11 @@ class Restoring:
         """A new network."""
         return HierarchicalVAE(1, NETWORK)
 
-    def objective(self, network: nn.Module, batch: Tensors) -> tuple[Tensor, dict[str, float]]:
+    def objective(self, network: nn.Module, batch: Tensors) -> tuple[Tensor, dict[str, Tensor]]:
         """What to minimise, and what to log."""
         assert isinstance(network, HierarchicalVAE)
         measured = terms(network, batch, max(1, round(SAMPLED_SHARE * len(batch.noisy))), self._device, self._balance)
-        logged = {"train_one_pass": float(measured.one_pass.detach()), "train_elbo": float(measured.elbo.detach())}
+        logged = {"train_one_pass": measured.one_pass.detach(), "train_elbo": measured.elbo.detach()}
         logged |= {f"kl_{level}": kl for level, kl in enumerate(measured.kl)}
         return measured.one_pass + ELBO_WEIGHT * measured.elbo, logged
 

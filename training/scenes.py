@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_vae_repair.image.files import read_image
-from training.procedural import procedural_scenes
+from training.procedural import procedural_scene
 
 PROCEDURAL = "procedural"
+IN_A_TURN = 50  # of what is drawn, by one process
 IMAGE_ENDINGS = {".png", ".tif", ".tiff", ".jpg", ".jpeg"}
 
 
@@ -84,6 +90,8 @@ def load_scenes(path: Path, side: int = 160) -> Scenes:
 
 
 def _squares(file: Path, side: int) -> list[NDArray[np.uint8]]:
+    from napari_vae_repair.image.files import read_image  # a machine that only trains needs none of its codecs
+
     image = read_image(file)
     pixels = image.pixels.astype(np.float32)
     grey = pixels[..., :3].mean(axis=-1) if image.axes.endswith("S") else pixels
@@ -102,13 +110,23 @@ def with_procedural(scenes: Scenes, count: int, seed: int, cache: Path) -> Scene
     """The scenes, and `count` procedural ones of the same size; these are drawn once and kept in `cache`."""
     side = scenes.patches.shape[1]
     file = cache / f"procedural-{side}-{count}-{seed}.npy"
-    if not file.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        written = file.with_suffix(".part.npy")
-        np.save(written, procedural_scenes(count, side, seed))
-        written.replace(file)
-    drawn = np.load(file)
+    drawn = drawn_once(file, partial(procedural_scene, side, seed), count)
     return Scenes(
         np.concatenate([scenes.patches, drawn]),
         np.concatenate([scenes.source, np.full(count, PROCEDURAL)]),
     )
+
+
+def drawn_once(file: Path, draw: Callable[[int], NDArray[np.uint8]], count: int) -> NDArray[np.uint8]:
+    """``draw(0)``, ``draw(1)`` and so on, stacked; drawn by all processors, kept in the file, and read from it."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        processors = min(os.cpu_count() or 1, -(-count // IN_A_TURN))
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processors, context) if processors > 1 else nullcontext() as pool:
+            drawn = map(draw, range(count)) if pool is None else pool.map(draw, range(count), chunksize=IN_A_TURN)
+            stacked = np.stack(list(drawn))
+        written = file.with_suffix(f".{os.getpid()}.part.npy")
+        np.save(written, stacked)
+        written.replace(file)
+    return np.asarray(np.load(file, mmap_mode="r"))

@@ -20,8 +20,9 @@ from typing import Any
 import torch
 
 from napari_vae_repair.vae.device import Device, choose_device, to_device
+from napari_vae_repair.vae.model import ResidualBlock
 from napari_vae_repair.vae.starter import unpack_starter
-from training.batches import Batch, stream
+from training.batches import Drawing, stream
 from training.figure import draw_history
 from training.inspecting import FindingDamage, SeeingNoise
 from training.objective import Tensors
@@ -58,11 +59,15 @@ class Run:
         self.network = self.task.network()
         to_device(self.network, self.device)
         self.average = copy.deepcopy(self.network)
+        if options.compile:
+            for block in self.network.modules():
+                if isinstance(block, ResidualBlock):
+                    block.compile(dynamic=False)
         self.optimiser = torch.optim.Adam(
             self.network.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), fused=True
         )
         self.step, self.seconds = 0, 0.0
-        self.measured: dict[str, list[float]] = defaultdict(list)
+        self.measured: dict[str, list[torch.Tensor]] = defaultdict(list)
         if self.checkpoint.exists():
             self._load()
         elif options.start is not None:
@@ -81,12 +86,12 @@ class Run:
         """Of the time that is done."""
         return min(1.0, self.seconds / (3600 * self.options.hours))
 
-    def go_on(self, batches: Iterator[Batch]) -> None:
+    def go_on(self, batches: Iterator[dict[str, torch.Tensor]]) -> None:
         """Train until the hours are over."""
         batch = next(batches)  # the first comes late, when all scenes are read
         due, last = self.seconds + self.options.validate_every, time.perf_counter()
         while self.share < 1:
-            self._one_step(Tensors.of(batch, self.device))
+            self._one_step(Tensors.moved(batch, self.device))
             batch = next(batches)
             now = time.perf_counter()
             self.seconds, last = self.seconds + min(now - last, LONGEST_STEP), now
@@ -103,19 +108,21 @@ class Run:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
-        if torch.isfinite(norm):
-            self.optimiser.step()
+        skipped = (~torch.isfinite(norm)).float()
+        # the fused optimiser leaves a step out where this is not 0, and nothing waits for the device to say so
+        self.optimiser.found_inf = skipped  # type: ignore[attr-defined]
+        self.optimiser.step()
         self.step += 1
         decay = min(AVERAGE_DECAY, self.step / (self.step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
-        self.measured["skipped"].append(float(not torch.isfinite(norm)))
+        self.measured["skipped"].append(skipped)
         for name, value in measured.items():
             self.measured[name].append(value)
 
     def _report(self, validated: dict[str, float]) -> None:
         line: dict[str, Any] = {"step": self.step, "hours": round(self.seconds / 3600, 4)} | validated
-        line |= {name: sum(values) / len(values) for name, values in self.measured.items()}
+        line |= {name: float(torch.stack(values).mean()) for name, values in self.measured.items()}
         self.measured.clear()
         print(json.dumps({name: round(value, 4) for name, value in line.items()}), flush=True)
         with (self.folder / "log.jsonl").open("a") as log:
@@ -149,7 +156,21 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parse(arguments)
     folder: Path = options.run
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(folder, load_scenes(options.clean).only(options.held_out), options)
+    recipes = folder / "recipe.jsonl"
+    # batches go on with a seed of their own after each interruption, so that none comes twice
+    times = len(recipes.read_text().splitlines()) if recipes.exists() else 0
+    drawing = Drawing(
+        options.clean,
+        options.held_out,
+        options.procedural,
+        options.cache,
+        options.batch_size,
+        options.patch_px,
+        TASKS[options.task].mix,
+        options.seed + times,
+    )
+    batches = stream(drawing, options.workers, pinned=choose_device(options.device).torch.type == "cuda")
+    run = Run(folder, load_scenes(options.clean).only(options.held_out), options)  # while the first are drawn
     recipe = {name: str(value) for name, value in vars(options).items()} | {
         "task_constants": run.task.constants,
         "torch": torch.__version__,
@@ -158,19 +179,8 @@ def main(arguments: list[str] | None = None) -> None:
         "commit": _commit(),
         "from_step": run.step,
     }
-    with (folder / "recipe.jsonl").open("a") as file:
+    with recipes.open("a") as file:
         file.write(json.dumps(recipe) + "\n")
-    # batches go on with a seed of their own after each interruption, so that none comes twice
-    batches = stream(
-        options.clean,
-        options.held_out,
-        options.procedural,
-        options.cache,
-        options.batch_size,
-        options.patch_px,
-        run.task.mix,
-        options.seed + run.step,
-    )
     run.go_on(batches)
 
 
@@ -188,6 +198,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--patch-px", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=8e-4)
     parser.add_argument("--validate-every", type=float, default=900, help="seconds")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw batches; for a GPU one a processor")
+    parser.add_argument("--compile", action="store_true", help="the residual blocks, which takes a minute once")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args(arguments)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from training.corruptions import Correlation, Corruption, corrupt, draw_corruption, unit_noise
-from training.damage import damage_mask, overlay
+from training.damage import damage_mask, opacity_of_damage, overlay, part_of
 
 CLEAN = np.tile(np.linspace(0.1, 0.9, 256, dtype=np.float32), (256, 1))
 
@@ -80,7 +80,7 @@ def test_damage_is_a_part_of_the_image() -> None:
 def test_overlays_are_opaque_between_none_and_all() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
-        opacity, value = overlay(rng, 64)
+        opacity, value = overlay(rng, part_of(rng, opacity_of_damage(rng, 96), 64))
         assert opacity.dtype == value.dtype == np.float32
         assert 0 <= opacity.min() <= opacity.max() <= 1
         assert -0.5 < value.min() <= value.max() < 1.6  # film may be darker and brighter than the scene on it

@@ -20,7 +20,7 @@ from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.record import Model
 
 FILE = "starter.safetensors"
-SHA256 = "68b041ac9b0952c45bbee4c7ab6b6a7704604c98e89a4506cc8e3bb8d6efc5de"
+SHA256 = "cff37e7b7ba63d184a1d69b558873996cc465fe14561d356628d34d115f7f77f"
 METADATA = "napari_vae_repair_starter"
 
 
@@ -34,13 +34,13 @@ class Starter:
         Restores grey planes of any image in one pass.
     inspector : Inspector
         Sees noise and damage.
-    damage_threshold : float
-        Probability from which a pixel counts as damaged.
+    damage_thresholds : tuple of float
+        Probability from which a pixel counts as damaged, and that some pixel connected with it must reach.
     """
 
     model: Model
     inspector: Inspector
-    damage_threshold: float
+    damage_thresholds: tuple[float, float]
 
 
 @functools.cache
@@ -65,7 +65,8 @@ def load_starter() -> Starter:
         module.load_state_dict({key: tensor.float() for key, tensor in weights[name].items()})
         module.requires_grad_(False).eval()
     model = general_model(network, header["training"], Calibration.from_dict(header["calibration"]))
-    return Starter(model, inspector, header["damage_threshold"])
+    least, surely = header["damage_thresholds"]
+    return Starter(model, inspector, (least, surely))
 
 
 def general_model(network: HierarchicalVAE, training: dict[str, Any], calibration: Calibration | None) -> Model:
@@ -90,7 +91,7 @@ def pack_starter(starter: Starter) -> bytes:
         "network": network.network.model_dump(mode="json"),
         "training": starter.model.training,
         "calibration": calibration.to_dict(),
-        "damage_threshold": starter.damage_threshold,
+        "damage_thresholds": list(starter.damage_thresholds),
     }
     return bytes(safetensors.torch.save(tensors, metadata={METADATA: json.dumps(header)}))
 
