@@ -14,6 +14,7 @@ from napari_vae_repair.pipeline import Progress, restore, restore_steps
 from napari_vae_repair.preparation import as_image
 from napari_vae_repair.restoration import Restoration
 from napari_vae_repair.settings import Settings, make_settings
+from napari_vae_repair.vae import adapt as adapting
 from napari_vae_repair.vae.checkpoint import save_model
 from napari_vae_repair.vae.record import Model
 
@@ -154,6 +155,20 @@ def test_adapting_gives_the_starters_result_first(noisy: np.ndarray) -> None:
     assert np.array_equal(first.restored, result.restored) is not record["accepted"]
     assert not any("adapted" in note for note in first.report.notes)
     assert any(f"adapted in {record['stopped_at']} steps" in note for note in result.report.notes)
+
+
+def test_what_adapting_shows_on_the_way_can_be_given_again(noisy: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapting, "_compare", lambda *_: (True, 0.5))
+    steps = restore_steps(as_image(noisy, None, None), make_settings(adapt_steps=6, samples=2), look_every=0.0)
+    shown = [step for step in steps if step.result is not None]
+    assert [step.phase for step in shown] == ["first", "adapt", "adapt", "adapt"]  # of 6 steps three have a known pace
+    on_the_way = shown[1].result
+    assert on_the_way is not None
+    assert (on_the_way.settings.adapt_steps, on_the_way.settings.adapt_stop) == (6, 3)
+    np.testing.assert_array_equal(restore(noisy, on_the_way.settings).restored, on_the_way.restored)
+    assert [note for note in on_the_way.report.notes if "adapted in" in note] == [
+        "adapted in 3 steps (+0.50 dB on held-out blocks): kept"
+    ]
 
 
 def test_the_report_tells_when_more_than_noise_was_taken_away(noisy: np.ndarray, tiny: Settings) -> None:

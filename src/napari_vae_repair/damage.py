@@ -51,7 +51,7 @@ def find_damage(
         As `restore`.
     threshold : float, optional
         Probability, 0 to 1, from which the network's finding counts; None = the starter's own: connected pixels that
-        are likely damaged, if it is sure of some of them. At it about one of 2000 pixels of undamaged images is marked.
+        are likely damaged, if it is sure of some of them. At it about one of 1000 pixels of undamaged images is marked.
         Single pixels, rows and saturation do not depend on it.
     device : str
         As `Settings.device`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from napari_vae_repair.image.preprocess import FittedChain
 from napari_vae_repair.image.record import Image
 from napari_vae_repair.preparation import characterise
 from napari_vae_repair.settings import DEFAULT_SAMPLES, SCRATCH, STARTER, GivenNoise, Settings
-from napari_vae_repair.vae.adapt import BATCH_SIZE, Seen, adapt, obstacle
+from napari_vae_repair.vae.adapt import BATCH_SIZE, Seen, Stepped, adapt, obstacle
 from napari_vae_repair.vae.checkpoint import load_model
 from napari_vae_repair.vae.device import Device, backing_off
 from napari_vae_repair.vae.memory import LEAST_TILE_PX, tile_that_fits
@@ -51,7 +52,8 @@ class Progress:
     model : Model or None
         The trained or loaded model, as soon as there is one.
     result : Restoration or None
-        At the end of "first": what the model makes of the image before it is adapted to it.
+        At the end of "first": what the model makes of the image before it is adapted to it. Now and then in "adapt": what
+        it makes of it now, if that is surely better.
     """
 
     phase: str
@@ -216,17 +218,19 @@ def refine(
     should_stop: ShouldStop,
     should_finish: ShouldStop,
     notes: list[str] | None = None,
+    look_every: float = math.inf,
 ) -> Generator[Progress, None, tuple[Model, str]]:
     """Adapt the model to the image, and say in a line what came of it; see `adapt` for the errors.
 
-    Where the device's memory is exhausted the batches are halved, and that is added to `notes`.
+    Where the device's memory is exhausted the batches are halved, and that is added to `notes`. What is better on the
+    way, looked for every so many seconds, is told with its step.
     """
     planes, lost, views = as_seen(shown, damaged, model)
     seen = Seen(*_padded(planes, lost, model.network.stride), views)
     if reason := obstacle(seen):
         return model, f"not adapted: {reason}"
 
-    def adapted_with(batch_size: int, on: Device) -> Generator[tuple[int, int, Losses], None, Model]:
+    def adapted_with(batch_size: int, on: Device) -> Generator[Stepped, None, Model]:
         return adapt(
             model,
             seen,
@@ -238,6 +242,7 @@ def refine(
             should_finish=should_finish,
             should_stop=should_stop,
             batch_size=batch_size,
+            look_every=look_every,
         )
 
     steps = backing_off(
@@ -251,17 +256,21 @@ def refine(
     )
     while True:
         try:
-            done, total, losses = next(steps)
+            step = next(steps)
         except StopIteration as end:
             adapted: Model = end.value
             break
-        yield Progress("adapt", done, total, losses)
+        yield Progress("adapt", step.done, step.total, step.losses, model=step.better)
         stop_if(should_stop, "adapt")
+    return adapted, verdict_on(adapted)
+
+
+def verdict_on(adapted: Model) -> str:
+    """What came of adapting, in a line."""
     record = adapted.training["adapted"]
     verdict = "kept" if record["accepted"] else "not kept, since it is not surely better"
     done = record["stopped_at"] or record["steps"]
-    note = f"adapted in {done} steps ({record['gained_db']:+.2f} dB on held-out blocks): {verdict}"
-    return adapted, note
+    return f"adapted in {done} steps ({record['gained_db']:+.2f} dB on held-out blocks): {verdict}"
 
 
 def ask(

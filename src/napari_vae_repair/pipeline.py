@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Generator
@@ -28,6 +29,7 @@ from napari_vae_repair.phases import (
     refine,
     samples_in_force,
     stop_if,
+    verdict_on,
 )
 from napari_vae_repair.preparation import as_image, check_reference, in_source_units
 from napari_vae_repair.restoration import Restoration, Result, against_reference, make_report
@@ -119,6 +121,7 @@ def restore_steps(
     model: Model | None = None,
     should_stop: Callable[[], bool] | None = None,
     should_finish: Callable[[], bool] | None = None,
+    look_every: float = math.inf,
 ) -> Generator[Progress, None, Restoration]:
     """The steps of `restore`, one at a time, for callers with an event loop of their own.
 
@@ -136,6 +139,9 @@ def restore_steps(
         True ends the run with `Cancelled`.
     should_finish : callable, optional
         True ends adapting early, and what it led to is kept if it is better.
+    look_every : float
+        Seconds after which adapting tells what it has led to so far, if that is surely better: a `Progress` with a result.
+        It takes the time of a comparison and of a pass, and changes nothing else.
 
     Yields
     ------
@@ -172,7 +178,7 @@ def restore_steps(
     if model is None:
         model = yield from run.fitted(should_stop)
     elif adapts:
-        model, posterior = yield from run.refined(model, should_stop, should_finish)
+        model, posterior = yield from run.refined(model, should_stop, should_finish, look_every)
     samples = samples_in_force(model, settings)
     if posterior is None or samples:
         posterior = yield from run.asked(model, "restore", samples, should_stop)
@@ -267,20 +273,46 @@ class _Run:
         return model
 
     def refined(
-        self, model: Model, should_stop: ShouldStop, should_finish: ShouldStop
+        self, model: Model, should_stop: ShouldStop, should_finish: ShouldStop, look_every: float
     ) -> Generator[Progress, None, tuple[Model, Posterior | None]]:
         """The model adapted to the planes, and what came of them where it stayed as it was; its result comes first."""
         first = yield from self.asked(model, "first", 0, should_stop)
         one_pass = self.settings.without_adapting().model_copy(update={"samples": 0, "keep_samples": False})
         yield Progress("first", 1, 1, result=self.result(model, first, 0, one_pass))
-        refined, note = yield from refine(
-            model, self.shown, self.damaged, self.settings, self.device, should_stop, should_finish, self.notes
+        steps = refine(
+            *(model, self.shown, self.damaged, self.settings, self.device, should_stop, should_finish, self.notes),
+            look_every=look_every,
         )
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                refined, note = end.value
+                break
+            yield step if step.model is None else replace(step, model=None, result=self.so_far(step.model, should_stop))
         self.notes.append(note)
         self.clock.stop("adapt")
         if refined is model or not refined.training["adapted"]["accepted"]:
             return refined, first
         return trained_on(refined, [self.image]), None
+
+    def so_far(self, better: Model, should_stop: ShouldStop) -> Restoration:
+        """What the model makes of the planes while it is adapted to them; its settings give it again."""
+        self.clock.stop("adapt")
+        record, notes = better.training["adapted"], len(self.notes)
+        again = {"adapt_seconds": 0.0, "adapt_steps": record["steps"], "adapt_stop": record["stopped_at"]}
+        settings = self.settings.model_copy(update=again | {"samples": 0, "keep_samples": False})
+        asking = self.asked(better, "adapt", 0, should_stop)
+        while True:
+            try:
+                next(asking)  # its tiles are no steps of adapting
+            except StopIteration as end:
+                posterior: Posterior = end.value
+                break
+        self.notes.append(verdict_on(better))
+        result = self.result(trained_on(better, [self.image]), posterior, 0, settings)
+        del self.notes[notes:]
+        return result
 
     def asked(
         self, model: Model, phase: str, samples: int, should_stop: ShouldStop

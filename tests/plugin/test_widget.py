@@ -203,7 +203,7 @@ def test_the_starters_result_comes_first_and_stays_when_adapting_is_cancelled(
     assert finish(docked) is None
     np.testing.assert_array_equal(viewer.layers["image restored"].data, first)
     np.testing.assert_array_equal(docked.restoration.restored, first)
-    assert "starter's result is kept" in docked.status.value
+    assert "the result so far is kept" in docked.status.value
     assert not docked.finish_button.enabled
 
 

@@ -11,12 +11,12 @@ import torch
 from napari_vae_repair.errors import TrainingError
 from napari_vae_repair.settings import Network
 from napari_vae_repair.vae import adapt as adapting
-from napari_vae_repair.vae.adapt import Seen, adapt, obstacle
+from napari_vae_repair.vae.adapt import Seen, Stepped, adapt, obstacle
 from napari_vae_repair.vae.device import choose_device
 from napari_vae_repair.vae.feeding import Fed
 from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.patches import PatchSource
-from napari_vae_repair.vae.record import Losses, Model, ValueRange, View
+from napari_vae_repair.vae.record import Model, ValueRange, View
 from napari_vae_repair.vae.starter import general_model
 
 CPU = choose_device("cpu")
@@ -38,9 +38,9 @@ def seen(photo: np.ndarray) -> Seen:
     return Seen(planes, np.zeros(planes[:, 0].shape, dtype=bool), [View(ValueRange(-1.0, 1.0), (STD, 0.0, 0.0))])
 
 
-def run(model: Model, seen: Seen, **options: object) -> tuple[Model, list[tuple[int, int, Losses]]]:
+def run(model: Model, seen: Seen, **options: object) -> tuple[Model, list[Stepped]]:
     steps = adapt(model, seen, **{"steps": 4, "seconds": 0.0, "seed": 0, "device": CPU} | options)  # type: ignore[arg-type]
-    out: list[tuple[int, int, Losses]] = []
+    out: list[Stepped] = []
     while True:
         try:
             out.append(next(steps))
@@ -61,6 +61,37 @@ def test_an_untrained_model_gets_better_and_is_kept(
     for name, tensor in general.network.state_dict().items():
         assert torch.equal(tensor, before[name])
     assert not any(weight.requires_grad for weight in adapted.network.parameters())
+
+
+def test_what_is_better_on_the_way_is_what_stopping_there_gives(
+    general: Model, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapting, "LEARNING_RATE", 3e-3)
+    usual, _ = run(general, seen, steps=40)
+    adapted, steps = run(general, seen, steps=40, look_every=0.0)
+    better = [step for step in steps if step.better is not None]
+    assert better, "40 steps teach an untrained model"
+    assert better[-1].done < 40
+    ended, _ = run(general, seen, steps=40, stop_at=better[0].done)
+    assert better[0].better is not None
+    assert better[0].better.training == ended.training
+    pairs = ((usual.network, adapted.network), (ended.network, better[0].better.network))
+    for first, second in pairs:
+        for one, other in zip(first.parameters(), second.parameters(), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_the_loss_is_the_error_of_one_pass_and_a_part_of_the_elbo(
+    general: Model, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = []
+    for weight in (0.0, 0.5):
+        monkeypatch.setattr(adapting, "ELBO_WEIGHT", weight)
+        _, (step,) = run(general, seen, steps=1)
+        losses.append(step.losses)
+    error, both = losses
+    assert error.loss > 0
+    assert both.loss == pytest.approx(error.loss + 0.5 * (both.nll + sum(both.kl)), rel=1e-4)
 
 
 def test_few_blocks_prove_little(general: Model, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -222,11 +222,11 @@ def _adapted(
     )
     while True:
         try:
-            done, total, losses = next(steps)
+            step = next(steps)
         except StopIteration as end:
             adapted: Model = end.value
             return adapted
-        yield Progress("adapt", done, total, losses)
+        yield Progress("adapt", step.done, step.total, step.losses)
         _stop_if(run, checkpoint, "adapt")
 
 

@@ -164,7 +164,7 @@ class Restoring:
 
     def _not_restored(self, error: Exception | None) -> None:
         shown = self.placed is not None and self.placed.source is self._receipt
-        kept = "the starter's result is kept" if shown else "nothing was changed"
+        kept = "the result so far is kept" if shown else "nothing was changed"
         if shown and self._replaced is not None:
             hand_over(self._put_back, self._replaced)
             kept = "the earlier result is back"

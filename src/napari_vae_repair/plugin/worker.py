@@ -41,6 +41,7 @@ _at_work, _usual_switch_s = 0, 0.005
 
 SECONDS_BETWEEN_UPDATES = 0.05
 WORKER_NICENESS = 10
+LOOK_EVERY_S = 20.0  # after which adapting shows what it has led to so far
 LONGEST_TAKE_S, DRAWING_S = 2.0, 0.3  # for which the viewer may add the layers of a result, and then draw them
 
 
@@ -137,7 +138,7 @@ def restoration_steps(snapshot: Snapshot, settings: Settings, finish: Event) -> 
         passes = image.pixels.size * (1 + (settings.samples or 0))
         forecast = Forecast(settings.epochs, settings.model == SCRATCH, settings.adapts, passes=passes)
         run: Generator[Progress, None, Restoration] = restore_steps(
-            image, settings, should_stop=stop.is_set, should_finish=finish.is_set
+            image, settings, should_stop=stop.is_set, should_finish=finish.is_set, look_every=LOOK_EVERY_S
         )
         del image  # held by the run alone, and freed with it
         result = yield from told(run, forecast, named)

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -62,6 +62,15 @@ class Seen:
     views: list[View]
 
 
+class Stepped(NamedTuple):
+    """A step of adapting: which one, of how many, what it measured, and a model that is surely better already."""
+
+    done: int
+    total: int
+    losses: Losses
+    better: Model | None = None
+
+
 def obstacle(seen: Seen) -> str:
     """Why the model cannot be adapted to these planes; "" if it can."""
     if any(view.told is None for view in seen.views):  # no likelihood
@@ -85,7 +94,8 @@ def adapt(
     should_stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.perf_counter,
     batch_size: int = BATCH_SIZE,
-) -> Generator[tuple[int, int, Losses], None, Model]:
+    look_every: float = math.inf,
+) -> Generator[Stepped, None, Model]:
     """Train the model on with the image itself; the better of the two is returned.
 
     Parameters
@@ -112,11 +122,14 @@ def adapt(
         Seconds, growing.
     batch_size : int
         Patches of a step, fewer only where memory is short; in twelve times as many the two are compared.
+    look_every : float
+        Seconds after which the two are compared on the way, and a better one is told with the step: what `stop_at` that
+        step would give. It takes time, and changes nothing else.
 
     Yields
     ------
-    tuple of int, int and Losses
-        Steps done, in all, and what the step measured.
+    Stepped
+        Of each step.
 
     Returns
     -------
@@ -149,6 +162,7 @@ def adapt(
                 device,
                 should_stop,
                 batch_size,
+                look_every,
             )
         )
     raise AssertionError("memory_released raises where it swallows")
@@ -162,7 +176,8 @@ def _adapt(
     device: Device,
     should_stop: Callable[[], bool],
     batch_size: int,
-) -> Generator[tuple[int, int, Losses], None, Model]:
+    look_every: float,
+) -> Generator[Stepped, None, Model]:
     source = PatchSource(
         seen.planes,
         seen.damaged,
@@ -173,7 +188,11 @@ def _adapt(
         seed=seed,
         turning=False,  # what repeats itself in the image does so in its own orientation
     )
-    return (yield from _adapt_to(model, source, seen.views, budget, seed, device, Forgetful(), should_stop, batch_size))
+    return (
+        yield from _adapt_to(
+            model, source, seen.views, budget, seed, device, Forgetful(), should_stop, batch_size, look_every
+        )
+    )
 
 
 def adapt_to(
@@ -186,7 +205,7 @@ def adapt_to(
     device: Device,
     keeper: Keeper,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Generator[tuple[int, int, Losses], None, Model]:
+) -> Generator[Stepped, None, Model]:
     """Adapt as `adapt` does, to patches from anywhere, from the state that is kept if there is one.
 
     Parameters
@@ -224,13 +243,29 @@ def _adapt_to(
     keeper: Keeper,
     should_stop: Callable[[], bool],
     batch_size: int = BATCH_SIZE,
-) -> Generator[tuple[int, int, Losses], None, Model]:
+    look_every: float = math.inf,
+) -> Generator[Stepped, None, Model]:
     before = on_device(model.network, device)
     network = copy.deepcopy(before).requires_grad_(True)
     generator = torch.Generator(device.torch).manual_seed(seed)
     optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99))
     course = Course({"network": network}, optimiser, generator, source)
     in_all, done, began = budget.steps or TIMED_STEPS + 1, 0, budget.clock()
+    looked = began
+
+    def judged() -> Model:
+        held_out = Fed.of(source.validation(CHECK_PATCHES), views, device)
+        at_once = CHECK_PATCHES * batch_size // BATCH_SIZE
+        accepted, gained = _compare(before, network, held_out, seed, device, should_stop, at_once)
+        record: dict[str, Any] = {"steps": in_all, "stopped_at": done if done < in_all else None}
+        record |= {"accepted": accepted, "gained_db": gained}
+        if batch_size != BATCH_SIZE:
+            record["batch_size"] = batch_size
+        if "adapted" in model.training:  # a warm start
+            record["before"] = model.training["adapted"]
+        chosen = copy.deepcopy(network if accepted else before).requires_grad_(False).eval().to("cpu")
+        return replace(model, network=chosen, training=model.training | {"adapted": record})
+
     if keeper.saved is not None:
         numbers = course.put_back(keeper.saved)
         in_all, done = numbers["in_all"], numbers["step"]
@@ -248,18 +283,14 @@ def _adapt_to(
         if done >= TIMED_STEPS:
             now = {"step": done, "in_all": in_all}
             keeper.offer(lambda: course.state(**now))  # noqa: B023 - see `Keeper`
-        yield done, in_all, losses
-    held_out = Fed.of(source.validation(CHECK_PATCHES), views, device)
-    at_once = CHECK_PATCHES * batch_size // BATCH_SIZE
-    accepted, gained = _compare(before, network, held_out, seed, device, should_stop, at_once)
-    chosen = (network if accepted else before).requires_grad_(False).eval().to("cpu")
-    stopped_at = done if done < in_all else None
-    record: dict[str, Any] = {"steps": in_all, "stopped_at": stopped_at, "accepted": accepted, "gained_db": gained}
-    if batch_size != BATCH_SIZE:
-        record["batch_size"] = batch_size
-    if "adapted" in model.training:  # a warm start
-        record["before"] = model.training["adapted"]
-    return replace(model, network=chosen, training=model.training | {"adapted": record})
+        due = look_every < math.inf and done >= TIMED_STEPS and budget.clock() - looked >= look_every
+        if not due or budget.over(done, in_all):
+            yield Stepped(done, in_all, losses)
+            continue
+        now_it_is = judged()
+        yield Stepped(done, in_all, losses, now_it_is if now_it_is.training["adapted"]["accepted"] else None)
+        looked = budget.clock()
+    return judged()
 
 
 def _step(
