@@ -52,8 +52,8 @@ class Progress:
     model : Model or None
         The trained or loaded model, as soon as there is one.
     result : Restoration or None
-        At the end of "first": what the model makes of the image before it is adapted to it. Now and then in "adapt": what
-        it makes of it now, if that is surely better.
+        At the end of "first": what the model makes of the image before it is adapted to it. Now and then in "adapt":
+        what it makes of it now, if that is surely better.
     """
 
     phase: str

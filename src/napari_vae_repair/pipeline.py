@@ -140,8 +140,8 @@ def restore_steps(
     should_finish : callable, optional
         True ends adapting early, and what it led to is kept if it is better.
     look_every : float
-        Seconds after which adapting tells what it has led to so far, if that is surely better: a `Progress` with a result.
-        It takes the time of a comparison and of a pass, and changes nothing else.
+        Seconds after which adapting tells what it has led to so far, if that is surely better: a `Progress` with a
+        result. It takes the time of a comparison and of a pass, and changes nothing else.
 
     Yields
     ------
