@@ -18,7 +18,7 @@ from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.noise.stripes import NORMAL_MAD
 from napari_vae_repair.preparation import as_image, colour_planes, mask_planes
 from napari_vae_repair.vae.device import Device, choose_device, on_device, stopping_between_layers
-from napari_vae_repair.vae.inspection import damage_probability, likely_damaged
+from napari_vae_repair.vae.inspection import damage_probability
 from napari_vae_repair.vae.inspector import DamageBranch
 from napari_vae_repair.vae.starter import load_starter
 
@@ -50,9 +50,8 @@ def find_damage(
     axes : str, optional
         As `restore`.
     threshold : float, optional
-        Probability, 0 to 1, from which the network's finding counts; None = the starter's own: connected pixels that
-        are likely damaged, if it is sure of some of them. At it about one of 1000 pixels of undamaged images is marked.
-        Single pixels, rows and saturation do not depend on it.
+        Probability, 0 to 1, from which the network's finding counts; None = the starter's own, at which it marks about
+        one of 2000 pixels of undamaged images. Single pixels, rows and saturation do not depend on it.
     device : str
         As `Settings.device`.
     should_stop : callable, optional
@@ -86,9 +85,9 @@ def find_damage(
     fill_damage(planes, lost)
     starter, where = load_starter(), choose_device(device)
     branch = on_device(starter.inspector.damage, where)
-    thresholds = starter.damage_thresholds if threshold is None else (threshold, threshold)
+    least = starter.damage_threshold if threshold is None else threshold
     for index, colours in enumerate(planes):
-        lost[index] |= _of_plane(colours, lost[index], branch, thresholds, where, should_stop or _never)
+        lost[index] |= _of_plane(colours, lost[index], branch, least, where, should_stop or _never)
     masked = Layout(chosen.axes.replace("S", ""), chosen.damaged.shape)
     return masked.from_planes(lost[:, None])
 
@@ -97,13 +96,13 @@ def _of_plane(
     colours: NDArray[np.float32],
     lost: NDArray[np.bool_],
     branch: DamageBranch,
-    thresholds: tuple[float, float],
+    least: float,
     device: Device,
     should_stop: Callable[[], bool],
 ) -> NDArray[np.bool_]:
     """Damage of ``(C, Y, X)``, whose lost pixels were filled."""
     with stopping_between_layers(branch, should_stop):
-        found = likely_damaged(damage_probability(branch, colours.mean(axis=0), device), *thresholds)
+        found = damage_probability(branch, colours.mean(axis=0), device) >= least
     nothing = np.zeros((1, *found.shape), dtype=bool)
     for plane in colours:
         noise = estimate_noise(plane[None, None], nothing)

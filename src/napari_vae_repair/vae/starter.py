@@ -20,7 +20,7 @@ from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.record import Model
 
 FILE = "starter.safetensors"
-SHA256 = "cff37e7b7ba63d184a1d69b558873996cc465fe14561d356628d34d115f7f77f"
+SHA256 = "68b041ac9b0952c45bbee4c7ab6b6a7704604c98e89a4506cc8e3bb8d6efc5de"
 METADATA = "napari_vae_repair_starter"
 
 
@@ -34,13 +34,13 @@ class Starter:
         Restores grey planes of any image in one pass.
     inspector : Inspector
         Sees noise and damage.
-    damage_thresholds : tuple of float
-        Probability from which a pixel counts as damaged, and that some pixel connected with it must reach.
+    damage_threshold : float
+        Probability from which a pixel counts as damaged.
     """
 
     model: Model
     inspector: Inspector
-    damage_thresholds: tuple[float, float]
+    damage_threshold: float
 
 
 @functools.cache
@@ -65,8 +65,7 @@ def load_starter() -> Starter:
         module.load_state_dict({key: tensor.float() for key, tensor in weights[name].items()})
         module.requires_grad_(False).eval()
     model = general_model(network, header["training"], Calibration.from_dict(header["calibration"]))
-    least, surely = header["damage_thresholds"]
-    return Starter(model, inspector, (least, surely))
+    return Starter(model, inspector, header["damage_threshold"])
 
 
 def general_model(network: HierarchicalVAE, training: dict[str, Any], calibration: Calibration | None) -> Model:
@@ -91,7 +90,7 @@ def pack_starter(starter: Starter) -> bytes:
         "network": network.network.model_dump(mode="json"),
         "training": starter.model.training,
         "calibration": calibration.to_dict(),
-        "damage_thresholds": list(starter.damage_thresholds),
+        "damage_threshold": starter.damage_threshold,
     }
     return bytes(safetensors.torch.save(tensors, metadata={METADATA: json.dumps(header)}))
 
