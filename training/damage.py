@@ -90,6 +90,7 @@ KINDS: dict[str, Callable[[Rng, int], Mask]] = {
 # ---- as it lies over an image, unmarked --------------------------------------------------------
 
 VISIBLE = 0.1  # opacity from which a pixel counts as damaged
+MOST_COVERED = 0.8  # of a patch
 OVERLAY_PX = 320  # side of what is drawn; patches see a part of it, as of a large image
 
 
@@ -116,7 +117,10 @@ def part_of(rng: Rng, opacity: NDArray[Any], side: int) -> NDArray[Any]:
     """A square of it, turned; of two more often the one with more in it."""
     corners = rng.integers(0, len(opacity) - side + 1, (2, 2))
     parts = [opacity[y : y + side, x : x + side] for y, x in corners]
-    part = max(parts, key=lambda each: int((each > 0).sum())) if rng.random() < 0.8 else parts[0]
+    if rng.random() < 0.8:
+        # what hides nearly all of a patch cannot be told from a scene
+        parts.sort(key=lambda each: -1.0 if (each > 0).mean() > MOST_COVERED else float((each > 0).mean()))
+    part = parts[-1]
     part = np.rot90(part, rng.integers(4))
     return part[:, ::-1] if rng.random() < 0.5 else part
 

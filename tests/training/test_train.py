@@ -24,7 +24,7 @@ from training.inspecting import FindingDamage, SeeingNoise
 from training.objective import Balance, Tensors, terms
 from training.procedural import procedural_scenes
 from training.scenes import Scenes
-from training.train import main
+from training.train import CLIP_NORM, main
 
 TINY = Network(widths=(8, 8), latents=(2, 2), blocks=1, told=True)
 CPU = choose_device("cpu")
@@ -104,6 +104,7 @@ def test_the_inspector_has_something_to_learn(scenes: Scenes, kind: type[SeeingN
         loss, _ = task.objective(network, batch)
         optimiser.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP_NORM)  # as the recipe does
         optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0] - 0.3
