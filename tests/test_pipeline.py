@@ -158,7 +158,7 @@ def test_adapting_gives_the_starters_result_first(noisy: np.ndarray) -> None:
 
 
 def test_what_adapting_shows_on_the_way_can_be_given_again(noisy: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapting, "_compare", lambda *_: (True, 0.5))
+    monkeypatch.setattr(adapting, "compare", lambda *_: (True, 0.5))
     steps = restore_steps(as_image(noisy, None, None), make_settings(adapt_steps=6, samples=2), look_every=0.0)
     shown = [step for step in steps if step.result is not None]
     assert [step.phase for step in shown] == ["first", "adapt", "adapt", "adapt"]  # of 6 steps three have a known pace

@@ -21,6 +21,7 @@ from napari_vae_repair.image.tiles import Window
 from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.phases import TILES, ShouldStop, as_seen
 from napari_vae_repair.preparation import colour_planes
+from napari_vae_repair.running import finished
 from napari_vae_repair.settings import Settings
 from napari_vae_repair.vae.device import Device, backing_off
 from napari_vae_repair.vae.memory import LEAST_TILE_PX
@@ -197,7 +198,7 @@ class Way:
             )
 
         tile_px, allow_cpu = min(self.tile_px, max(map(length, wanted))), self.settings.allow_cpu
-        posterior = _result_of(
+        posterior = finished(
             backing_off(asked_with, tile_px, device, least=LEAST_TILE_PX, unit=TILES, allow_cpu=allow_cpu, notes=notes)
         )
         if self.model.calibration is not None:
@@ -285,12 +286,3 @@ def _within(part: slice, outer: slice) -> slice:
 def length(part: slice) -> int:
     """How much a slice without step holds."""
     return int(part.stop - part.start)
-
-
-def _result_of(steps: Generator[tuple[int, int], None, Posterior]) -> Posterior:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: Posterior = end.value
-            return result

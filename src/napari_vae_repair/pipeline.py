@@ -33,6 +33,7 @@ from napari_vae_repair.phases import (
 )
 from napari_vae_repair.preparation import as_image, check_reference, in_source_units
 from napari_vae_repair.restoration import Restoration, Result, against_reference, make_report
+from napari_vae_repair.running import finished
 from napari_vae_repair.settings import STARTER, Settings, make_settings
 from napari_vae_repair.survey import look_at
 from napari_vae_repair.vae.checkpoint import load_model
@@ -103,14 +104,7 @@ def restore(
     steps = restore_steps(
         as_image(image, axes, mask), chosen, reference=reference, model=given, should_stop=should_stop
     )
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as end:
-            result: Restoration = end.value
-            return result
-        if on_step is not None:
-            on_step(progress)
+    return finished(steps, on_step)
 
 
 def restore_steps(
@@ -302,13 +296,7 @@ class _Run:
         record, notes = better.training["adapted"], len(self.notes)
         again = {"adapt_seconds": 0.0, "adapt_steps": record["steps"], "adapt_stop": record["stopped_at"]}
         settings = self.settings.model_copy(update=again | {"samples": 0, "keep_samples": False})
-        asking = self.asked(better, "adapt", 0, should_stop)
-        while True:
-            try:
-                next(asking)  # its tiles are no steps of adapting
-            except StopIteration as end:
-                posterior: Posterior = end.value
-                break
+        posterior = finished(self.asked(better, "adapt", 0, should_stop))  # its tiles are no steps of adapting
         self.notes.append(verdict_on(better))
         result = self.result(trained_on(better, [self.image]), posterior, 0, settings)
         del self.notes[notes:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from napari_vae_repair.image.blocks import Block, Grid
 from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.phases import Progress, never
 from napari_vae_repair.planning import plan_steps
+from napari_vae_repair.running import finished
 from napari_vae_repair.settings import Settings, make_settings
 from napari_vae_repair.vae.device import choose_device
 from napari_vae_repair.vae.record import Model
@@ -97,20 +98,9 @@ def restore_lazily(
     model = changes.pop("model") if isinstance(changes.get("model"), Model) else None
     chosen = make_settings(settings, **changes)
     source = Source(_lazy(image), axes or default_axes(tuple(image.shape)), None if mask is None else _lazy(mask))
-    plan = _finished(plan_steps(source, chosen, block_px, choose_device(chosen.device), never, model), on_step)
+    plan = finished(plan_steps(source, chosen, block_px, choose_device(chosen.device), never, model), on_step)
     restored, residual, std, samples = _arrays(plan, source, block_px)
     return LazyRestoration(restored, residual, std, samples, plan.axes, plan.noise, plan.model, chosen, plan.notes)
-
-
-def _finished(steps: Generator[Progress, None, Plan], on_step: Callable[[Progress], None] | None) -> Plan:
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as end:
-            plan: Plan = end.value
-            return plan
-        if on_step is not None:
-            on_step(progress)
 
 
 def _arrays(plan: Plan, source: Source, block_px: int) -> list[Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_vae_repair.errors import InputError
 from napari_vae_repair.label_means import LabelRow, LabelTable, PlaneMeans
+from napari_vae_repair.running import finished
 
 if TYPE_CHECKING:
     from napari_vae_repair.restoration import Restoration
@@ -150,13 +151,7 @@ def label_table(
     noise, 99 % of labels held the truth in the median scene, 89 % in the worst quarter, 58 % in the worst tenth.
     benchmarks/results/labels.md: on nine real images 95 % in the median, 78 % at worst.
     """
-    steps = label_table_steps(restoration, labels, pixel_size_um=pixel_size_um)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            table: LabelTable = end.value
-            return table
+    return finished(label_table_steps(restoration, labels, pixel_size_um=pixel_size_um))
 
 
 def label_table_steps(

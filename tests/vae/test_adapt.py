@@ -11,6 +11,7 @@ import torch
 from napari_vae_repair.errors import TrainingError
 from napari_vae_repair.settings import Network
 from napari_vae_repair.vae import adapt as adapting
+from napari_vae_repair.vae import risk
 from napari_vae_repair.vae.adapt import Seen, Stepped, adapt, obstacle
 from napari_vae_repair.vae.device import choose_device
 from napari_vae_repair.vae.feeding import Fed
@@ -97,7 +98,7 @@ def test_the_loss_is_the_error_of_one_pass_and_a_part_of_the_elbo(
 def test_few_blocks_prove_little(general: Model, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two blocks that agree by chance accept what 2 standard errors would; Student's t asks for 14."""
     risks = iter([torch.tensor([1.0, 1.2]), torch.tensor([0.8, 0.7])] * 2)
-    monkeypatch.setattr(adapting, "_risk", lambda *_: next(risks))
+    monkeypatch.setattr(risk, "_risk", lambda *_: next(risks))
     batch = Fed.of(
         PatchSource(
             seen.planes, seen.damaged, np.zeros(1, np.int64), patch_px=32, stride=4, held_out=0.1, seed=0
@@ -105,7 +106,7 @@ def test_few_blocks_prove_little(general: Model, seen: Seen, monkeypatch: pytest
         seen.views,
         CPU,
     )
-    accepted, gained = adapting._compare(general.network, general.network, batch, 0, CPU)
+    accepted, gained = risk.compare(general.network, general.network, batch, 0, CPU)
     assert gained > 1
     assert not accepted
 

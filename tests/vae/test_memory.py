@@ -18,7 +18,6 @@ from napari_vae_repair.image.free_memory import whole_image_bytes
 from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.phases import ask, fit, refine
 from napari_vae_repair.settings import Network, Settings, make_settings
-from napari_vae_repair.vae import adapt as adapting
 from napari_vae_repair.vae.device import Device, backing_off
 from napari_vae_repair.vae.feeding import Fed
 from napari_vae_repair.vae.memory import (
@@ -31,6 +30,7 @@ from napari_vae_repair.vae.memory import (
 from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.posterior import Posterior
 from napari_vae_repair.vae.record import Model, ValueRange, View
+from napari_vae_repair.vae.risk import risks_of
 from napari_vae_repair.vae.train import Prepared
 
 CPU, ABSENT = Device("cpu", "CPU", None), Device("cuda:0", "a GPU", None)
@@ -276,7 +276,7 @@ def test_networks_are_compared_alike_in_parts() -> None:
     told = torch.tensor([[0.2, 0.0, 0.0]] * 5)
     batch = Fed(images[0], images[1], (images[2] > 1).float(), (images[3] > 1).float(), torch.zeros(5), told)
     with torch.no_grad():
-        in_parts, at_once = (adapting._risks(network, batch, images[2], size) for size in (2, 96))
+        in_parts, at_once = (risks_of(network, batch, images[2], size) for size in (2, 96))
     torch.testing.assert_close(in_parts, at_once)
 
 

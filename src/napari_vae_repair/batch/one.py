@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from napari_vae_repair import __version__
 from napari_vae_repair.batch.job import Job
 from napari_vae_repair.preflight import check_formats, float_dtype, output_dtype, read_mask, read_reference
+from napari_vae_repair.running import finished
 from napari_vae_repair.settings import SCRATCH, STARTER, Settings
 
 if TYPE_CHECKING:
@@ -124,12 +125,7 @@ def _restore_by_blocks(
         dtype=job.dtype,
         scheduler=scheduler,
     )
-    while True:
-        try:
-            on_step(next(steps))
-        except StopIteration as end:
-            stored: Stored = end.value
-            break
+    stored = finished(steps, on_step)
     for path in stored.paths:
         on_written(str(path))
     return stored

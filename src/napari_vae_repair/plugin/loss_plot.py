@@ -25,7 +25,10 @@ class LossPlot(QWidget):
         super().__init__()
         QVBoxLayout(self).setContentsMargins(0, 0, 0, 0)
         self.setFixedHeight(HEIGHT_PX)
-        self.setToolTip("Loss (nats per pixel) and KL divergence of each level, finest first. API: on_step of restore.")
+        self.setToolTip(
+            "Loss and KL divergence of each level (nats per pixel), finest first; while adapting the error of one pass "
+            "is in the loss. API: on_step of restore."
+        )
         self.hide()
         self._canvas: Any = None
         self._clear()

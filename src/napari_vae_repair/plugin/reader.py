@@ -161,16 +161,13 @@ def _restored_here(layer: LayerData) -> list[LayerData]:
     from napari_vae_repair.plugin.layers import METADATA_KEY, result_layers
     from napari_vae_repair.plugin.preferences import read_preferences
     from napari_vae_repair.plugin.worker import import_pipeline
+    from napari_vae_repair.running import finished
 
     source = snapshot_of(layer[0], layer[1])
     restore_steps, _ = import_pipeline()
     steps = restore_steps(source.read(), read_preferences())
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            results = {data[1]["metadata"][METADATA_KEY]["role"]: data for data in result_layers(end.value, source)}
-            return [layer, results["restored"], results["residual"]]
+    results = {data[1]["metadata"][METADATA_KEY]["role"]: data for data in result_layers(finished(steps), source)}
+    return [layer, results["restored"], results["residual"]]
 
 
 def _dock_widget(viewer: Any) -> None:

@@ -17,30 +17,25 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import t as student
-from torch import Tensor
 
 from napari_vae_repair.errors import TrainingError
-from napari_vae_repair.noise.likelihood import noise_power, whitened_log_likelihood
+from napari_vae_repair.noise.likelihood import whitened_log_likelihood
 from napari_vae_repair.vae.budget import TIMED_STEPS, Budget
-from napari_vae_repair.vae.device import Device, memory_released, on_device, stopping_between_layers
+from napari_vae_repair.vae.device import Device, memory_released, on_device
 from napari_vae_repair.vae.feeding import Fed, drawn_from
 from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.patches import Patches, PatchSource
 from napari_vae_repair.vae.record import Losses, Model, View
 from napari_vae_repair.vae.resuming import Course, Forgetful, Keeper
+from napari_vae_repair.vae.risk import compare, correlated_noise, one_pass
 
 PATCH_PX, BATCH_SIZE, LEARNING_RATE = 64, 8, 3e-4
 CLIP_NORM = 1.0
 SAMPLED_SHARE, ELBO_WEIGHT = 0.25, 0.1  # of each batch in the ELBO, and beside the error of one pass
 HELD_OUT = 0.1  # share of the area, in blocks of 16 x 16 pixels
 CHECK_PATCHES = 96
-PROBE = 0.1  # strength of the probing noise, in standard deviations of the image's noise
-CERTAIN = 0.977  # that the adapted network is better, by Student's t over held-out blocks
 # Correlation of neighbours: two widefield images (0.6) lost 1.4 and 2.5 dB to networks that seemed better
 MOST_SHARED = 0.3
-LEAST_GAIN = 0.05  # dB: where photons are few, smaller gains have been losses
-SMALLEST_RISK = 0.003  # of the noise's variance: estimates come out below 0 where hardly any error is left
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +251,7 @@ def _adapt_to(
     def judged() -> Model:
         held_out = Fed.of(source.validation(CHECK_PATCHES), views, device)
         at_once = CHECK_PATCHES * batch_size // BATCH_SIZE
-        accepted, gained = _compare(before, network, held_out, seed, device, should_stop, at_once)
+        accepted, gained = compare(before, network, held_out, seed, device, should_stop, at_once)
         record: dict[str, Any] = {"steps": in_all, "stopped_at": done if done < in_all else None}
         record |= {"accepted": accepted, "gained_db": gained}
         if batch_size != BATCH_SIZE:
@@ -287,8 +282,8 @@ def _adapt_to(
         if not due or budget.over(done, in_all):
             yield Stepped(done, in_all, losses)
             continue
-        now_it_is = judged()
-        yield Stepped(done, in_all, losses, now_it_is if now_it_is.training["adapted"]["accepted"] else None)
+        found = judged()
+        yield Stepped(done, in_all, losses, found if found.training["adapted"]["accepted"] else None)
         looked = budget.clock()
     return judged()
 
@@ -306,9 +301,9 @@ def _step(
     part = batch.part(slice(max(1, round(SAMPLED_SHARE * len(batch.values)))))
     with device.precision():
         with torch.no_grad():
-            clean = _one_pass(before, batch, batch.seen)
-        again = torch.where(batch.damaged > 0, batch.seen, clean + _correlated_noise(batch, generator))
-        restored = _one_pass(network, batch, again)
+            clean = one_pass(before, batch, batch.seen)
+        again = torch.where(batch.damaged > 0, batch.seen, clean + correlated_noise(batch, generator))
+        restored = one_pass(network, batch, again)
         decoded = network.decode(network.encode(part.seen, part.damaged, part.told), drawn_from(generator))
     variance = batch.told[:, :1, None, None] ** 2
     error = ((restored - clean) ** 2 / variance * counted).sum() / counted.sum().clamp(min=1)
@@ -328,56 +323,3 @@ def _step(
     torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP_NORM)
     optimiser.step()
     return Losses(float(loss.detach()), float(nll.detach()), tuple(float(level.detach()) for level in kl))
-
-
-def _one_pass(network: HierarchicalVAE, batch: Fed, x: Tensor) -> Tensor:
-    return network.decode(
-        network.encode(x, batch.damaged, batch.told), lambda level, posterior: None, divergence=False
-    ).clean
-
-
-@torch.no_grad()
-def _compare(
-    before: HierarchicalVAE,
-    after: HierarchicalVAE,
-    batch: Fed,
-    seed: int,
-    device: Device,
-    should_stop: Callable[[], bool] = lambda: False,
-    at_once: int = CHECK_PATCHES,
-) -> tuple[bool, float]:
-    """Whether the second is surely better on the held-out pixels, and by how many decibels it seems to be."""
-    probe = _correlated_noise(batch, torch.Generator(device.torch).manual_seed(seed))
-    with stopping_between_layers(before, should_stop), stopping_between_layers(after, should_stop):
-        risks = [_risks(network, batch, probe, at_once) for network in (before, after)]
-    difference = (risks[1] - risks[0])[batch.counted.sum(dim=(1, 2, 3)) > 0]
-    error = float(difference.std() / math.sqrt(len(difference))) if len(difference) > 1 else math.inf
-    least = SMALLEST_RISK * float(batch.told[:, 0].square().mean())
-    mean_before, mean_after = (max(float(risk.mean()), least) for risk in risks)
-    gained = 10 * math.log10(mean_before / mean_after)
-    needed = float(student.ppf(CERTAIN, max(len(difference) - 1, 1)))
-    return float(difference.mean()) < -needed * error and gained > LEAST_GAIN, gained
-
-
-def _risks(network: HierarchicalVAE, batch: Fed, probe: Tensor, at_once: int) -> Tensor:
-    parts = (slice(start, start + at_once) for start in range(0, len(probe), at_once))
-    return torch.cat([_risk(network, batch.part(part), probe[part]) for part in parts])
-
-
-def _risk(network: HierarchicalVAE, batch: Fed, probe: Tensor) -> Tensor:
-    """Stein's estimate of the squared error of one pass on the counted pixels of each patch, ``(B,)``."""
-    # never in 16 bits: the probe is smaller than their steps
-    clean = _one_pass(network, batch, batch.seen)
-    moved = _one_pass(network, batch, batch.seen + PROBE * probe * (1 - batch.damaged))
-    variance = batch.told[:, :1, None, None] ** 2
-    risk = (clean - batch.values) ** 2 - variance + 2 * probe * (moved - clean) / PROBE
-    return (risk * batch.counted).sum(dim=(1, 2, 3)) / batch.counted.sum(dim=(1, 2, 3)).clamp(min=1)
-
-
-def _correlated_noise(batch: Fed, generator: torch.Generator) -> Tensor:
-    """Normal noise with the strength and the correlation that each patch was told."""
-    white = torch.randn(batch.values.shape, generator=generator, device=batch.values.device)
-    spectrum = torch.fft.fft2(white[:, 0])
-    power = noise_power(batch.told[:, 1:], *white.shape[2:])
-    noise: Tensor = torch.fft.ifft2(spectrum * power.sqrt()).real[:, None]
-    return noise * batch.told[:, :1, None, None]

@@ -81,12 +81,13 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """What one training step measured, in nats per value of the patch.
+    """What one step of training or adapting measured, in nats per value of the patch.
 
     Attributes
     ----------
     loss : float
-        What was minimised: nll plus the weighted KL with free bits.
+        What was minimised. Training: nll plus the weighted KL with free bits. Adapting: the squared error of one
+        pass in variances of the noise, and a part of nll plus KL.
     nll : float
         Negative log likelihood of the measured values, in network units.
     kl : tuple of float
