@@ -1,17 +1,15 @@
 """Filling and finding damage: brush strokes and real film-damage overlays on the 12 clean images of Set12.
 
-    python -m benchmarks.repair [--data ../shared/data] [--overlays N] [--filled]
+    python -m benchmarks.repair [--data ../shared/data] [--overlays N]
 
 Filling is measured inside the mask alone, beside `inpaint_biharmonic` of scikit-image and Telea and Navier-Stokes of
 OpenCV. Overlays lie over one image each, in turn, over at most 400 x 400 pixels of it; what they change counts as lost.
-`find_damage` is told nothing; its truth is an opacity of at least 0.1. With `--filled` what was measured of filling
-before is taken from repair.csv: it depends on the restorer alone. Writes benchmarks/results/repair.md and .csv.
+`find_damage` is told nothing; its truth is an opacity of at least 0.1. Writes benchmarks/results/repair.md and .csv.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,30 +71,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--overlays", type=int, help="only the first so many")
-    parser.add_argument("--filled", action="store_true", help="measure find_damage alone")
     parser.add_argument("--largest", type=int, default=20_000, help="pixels that are lost; more cannot be waited for")
     options = parser.parse_args()
     if not options.data.is_dir():
         print(f"skipped: the benchmark data is not at {options.data}; name its folder with --data")
         return
     restore(next(clean_images(options.data))[1])  # loading is not part of a restoration
-    rows: list[dict[str, Any]] = _measured() if options.filled else []
-    for seed, (name, clean) in enumerate([] if options.filled else clean_images(options.data)):
+    rows: list[dict[str, Any]] = []
+    for seed, (name, clean) in enumerate(clean_images(options.data)):
         rows += fill("brush", name, clean, clean, brush(clean.shape, seed))
     found: list[tuple[str, float, float, float]] = []
     for kind, name, clean, damaged, opacity in overlaid(options.data, options.overlays):
         lost = opacity >= CHANGED
-        if 0 < lost.sum() <= options.largest and not options.filled:
+        if 0 < lost.sum() <= options.largest:
             rows += fill(kind, name, clean, damaged, lost)
         proposed, truth = find_damage(damaged), opacity >= VISIBLE
         found.append((kind, float((proposed & truth).sum()), float(proposed.sum()), float(truth.sum())))
     false_marks = {name: float(find_damage(clean).mean()) for name, clean in clean_images(options.data)}
     write(rows, found, false_marks, options.largest)
-
-
-def _measured() -> list[dict[str, Any]]:
-    with (report.RESULTS / "repair.csv").open(newline="") as file:
-        return [row | {key: float(row[key]) for key in ("psnr_db", "seconds", "share")} for row in csv.DictReader(file)]
 
 
 def fill(damage: str, name: str, clean: Array, damaged: Array, mask: Mask) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from training.procedural import weave
 from training.scenes import PROCEDURAL, Scenes, load_scenes, with_procedural
 
 PROCEDURAL_SHARE, PHOTO_SHARE = 0.17, 0.55  # the rest are micrographs
-MASKS, WEAVES, OVERLAYS = 600, 400, 2400
+MASKS, WEAVES = 600, 400
 WOVEN_SHARE = 0.15  # of scenes with cloth over them
 # Of scenes magnified so many times: those of the pool are sharp from pixel to pixel, what lenses draw mostly is not
 MAGNIFIED_SHARE, MAGNIFIED = 0.4, (1.2, 5.0)
@@ -321,8 +321,8 @@ class Drawing:
         Of clean scenes, and where procedural ones and overlays are kept.
     held_out : tuple of str
         Sources that are left out.
-    procedural : int
-        Scenes drawn by rules.
+    procedural, overlays : int
+        Scenes and pictures of unmarked damage that are drawn by rules.
     batch_size, patch_px : int
         Of each batch.
     mix : Mix
@@ -334,19 +334,20 @@ class Drawing:
     pool: Path
     held_out: tuple[str, ...]
     procedural: int
+    overlays: int
     cache: Path
     batch_size: int
     patch_px: int
     mix: Mix
     seed: int
 
-    def scenes(self) -> Scenes:
-        """Clean and procedural ones."""
+    def clean(self) -> Scenes:
+        """Scenes of the pool, and procedural ones."""
         return with_procedural(load_scenes(self.pool).without(self.held_out), self.procedural, 0, self.cache)
 
-    def overlays(self) -> NDArray[np.uint8] | None:
-        """Of unmarked damage, where there is any."""
-        return overlay_bank(OVERLAYS, 0, self.cache) if self.mix.unmarked > 0 else None
+    def damage(self) -> NDArray[np.uint8] | None:
+        """As `overlay_bank`, where some damage is unmarked."""
+        return overlay_bank(self.overlays, 0, self.cache) if self.mix.unmarked > 0 else None
 
 
 class Drawn(IterableDataset[dict[str, Tensor]]):
@@ -359,9 +360,9 @@ class Drawn(IterableDataset[dict[str, Tensor]]):
         worker = get_worker_info()
         drawing = self._drawing
         source = BatchSource(
-            *(drawing.scenes(), drawing.batch_size, drawing.patch_px, drawing.mix),
+            *(drawing.clean(), drawing.batch_size, drawing.patch_px, drawing.mix),
             (drawing.seed, 0 if worker is None else worker.id),
-            drawing.overlays(),
+            drawing.damage(),
             share=1 / self._workers,
         )
         for batch in source:
@@ -370,7 +371,8 @@ class Drawn(IterableDataset[dict[str, Tensor]]):
 
 def stream(drawing: Drawing, workers: int, *, pinned: bool) -> Iterator[dict[str, Tensor]]:
     """Batches that other processes draw ahead, so that training waits for nothing; `pinned` for a GPU."""
-    drawing.scenes(), drawing.overlays()  # drawn here, once, if they are not there yet
+    drawing.clean()  # here, once: the workers find in the cache what is drawn by rules
+    drawing.damage()
     loader = DataLoader(
         Drawn(drawing, workers),
         batch_size=None,

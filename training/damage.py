@@ -114,7 +114,7 @@ def opacity_of_damage(rng: Rng, side: int) -> NDArray[np.float32]:
 
 
 def part_of(rng: Rng, opacity: NDArray[Any], side: int) -> NDArray[Any]:
-    """A square of it, turned; of two more often the one with more in it."""
+    """A square of it, turned; of two more often the one with more in it, up to `MOST_COVERED`."""
     corners = rng.integers(0, len(opacity) - side + 1, (2, 2))
     parts = [opacity[y : y + side, x : x + side] for y, x in corners]
     if rng.random() < 0.8:

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 
 from napari_vae_repair.vae.device import Device, choose_device, to_device
-from napari_vae_repair.vae.model import ResidualBlock
 from napari_vae_repair.vae.starter import unpack_starter
 from training.batches import Drawing, stream
 from training.figure import draw_history
@@ -59,10 +58,6 @@ class Run:
         self.network = self.task.network()
         to_device(self.network, self.device)
         self.average = copy.deepcopy(self.network)
-        if options.compile:
-            for block in self.network.modules():
-                if isinstance(block, ResidualBlock):
-                    block.compile(dynamic=False)
         self.optimiser = torch.optim.Adam(
             self.network.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), fused=True
         )
@@ -163,6 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.clean,
         options.held_out,
         options.procedural,
+        options.overlays,
         options.cache,
         options.batch_size,
         options.patch_px,
@@ -194,12 +190,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--task", choices=TASKS, default="restoring")
     parser.add_argument("--held-out", nargs="+", default=HELD_OUT, help="sources for validation alone")
     parser.add_argument("--procedural", type=int, default=3500, help="procedural scenes")
+    parser.add_argument("--overlays", type=int, default=2400, help="pictures of damage that nothing marks")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--patch-px", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=8e-4)
     parser.add_argument("--validate-every", type=float, default=900, help="seconds")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw batches; for a GPU one a processor")
-    parser.add_argument("--compile", action="store_true", help="the residual blocks, which takes a minute once")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args(arguments)

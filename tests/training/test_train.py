@@ -50,7 +50,18 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_training_goes_on_where_it_was_stopped(pool: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    options = ["--clean", str(pool), "--run", str(run), "--cache", str(tmp_path / "cache"), "--procedural", "4"]
+    options = [
+        "--clean",
+        str(pool),
+        "--run",
+        str(run),
+        "--cache",
+        str(tmp_path / "cache"),
+        "--procedural",
+        "4",
+        "--overlays",
+        "4",
+    ]
     options += ["--held-out", "photo/a", "cells/c", "--batch-size", "4", "--patch-px", "32", "--device", "cpu"]
     for hours in (2e-3, 4e-3):
         main([*options, "--hours", str(hours), "--validate-every", "2"])
