@@ -298,7 +298,7 @@ def test_gone_on_with_it_is_the_model_of_an_undisturbed_run(
     files: list[Path], tmp_path: Path, general: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With windows that are renewed, and stopped more than once."""
-    monkeypatch.setattr(adapting, "_compare", lambda *_: (True, 0.5))
+    monkeypatch.setattr(adapting, "compare", lambda *_: (True, 0.5))
     settings = TINY if way == "scratch" else make_settings(TINY, noise={"kind": "learned"})
     settings = make_settings(model=general, adapt_steps=40, device="cpu") if way == "adapted" else settings
     validation = files[3:] if way == "validation files" else []

@@ -39,7 +39,7 @@ def same_weights(first: Model, second: Model) -> bool:
 @pytest.fixture
 def always_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few steps hardly help; whether they do is `adapt`'s affair and tested there."""
-    monkeypatch.setattr(adapting, "_compare", lambda *_: (True, 0.5))
+    monkeypatch.setattr(adapting, "compare", lambda *_: (True, 0.5))
 
 
 # ---- one image is a special case ---------------------------------------------------------------
@@ -123,7 +123,7 @@ def test_the_starter_is_adapted_to_all_of_them_and_judged_on_all(
 
 
 def test_what_is_not_kept_was_trained_on_nothing(noisy: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapting, "_compare", lambda *_: (False, -0.1))
+    monkeypatch.setattr(adapting, "compare", lambda *_: (False, -0.1))
     model, _ = run(train_on([Image(noisy, "YX")] * 2, Settings(adapt_steps=3)))
     assert not model.training["adapted"]["accepted"]
     assert "trained_on" not in model.training

@@ -338,7 +338,7 @@ def test_the_starter_is_adapted_where_the_fields_say_so(
     tab: ModelsTab, desk: TestDesk, two_layers: list[Any], used: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.settings = Settings(adapt_steps=3)
-    monkeypatch.setattr(adapting, "_compare", lambda *_: (True, 0.5))
+    monkeypatch.setattr(adapting, "compare", lambda *_: (True, 0.5))
     assert tab.train("adapted")
     model = load_model(used[0])
     assert model.general
@@ -350,7 +350,7 @@ def test_a_model_that_is_not_better_is_not_saved(
     tab: ModelsTab, desk: TestDesk, two_layers: list[Any], used: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.settings = Settings(adapt_steps=3)
-    monkeypatch.setattr(adapting, "_compare", lambda *_: (False, -0.1))
+    monkeypatch.setattr(adapting, "compare", lambda *_: (False, -0.1))
     tab.train("adapted")
     assert "Not saved: after 3 steps the model is not surely better" in desk.told[-1]
     assert used == []
