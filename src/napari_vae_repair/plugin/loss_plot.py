@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
@@ -31,7 +32,17 @@ class LossPlot(QWidget):
         )
         self.hide()
         self._canvas: Any = None
+        self._soon = QTimer(self)  # once a theme is in force
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self.draw)
         self._clear()
+
+    def changeEvent(self, event: QEvent | None) -> None:  # noqa: N802
+        """Draw in the colours of the new theme."""
+        super().changeEvent(event)
+        drawn = getattr(self, "_lines", None)  # Qt styles a widget while it is made, too
+        if drawn and event is not None and event.type() in (QEvent.Type.StyleChange, QEvent.Type.PaletteChange):
+            self._soon.start(0)
 
     def begin(self) -> None:
         """Forget what was drawn as soon as there is something new."""
