@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, zoom
+from skimage.data import camera
 
 from napari_vae_repair.conditioning import Conditioned, condition
 from napari_vae_repair.errors import SettingsError
@@ -118,6 +119,39 @@ def test_each_opponent_colour_is_told_how_its_own_noise_is_shared(photo: NDArray
     assert max(told[0][1:]) < 0.25
     assert told[1][1] == pytest.approx(0.67, abs=0.15)
     assert told[2][1] == pytest.approx(0.67, abs=0.15)
+
+
+def far_reaching(shape: tuple[int, int], std: float) -> NDArray[np.float64]:
+    """Noise that was measured on a grid of half as many pixels."""
+    drawn = np.random.default_rng(0).standard_normal((shape[0] // 2 + 1, shape[1] // 2 + 1))
+    return np.asarray(1.5 * std * zoom(drawn, 2, order=1)[: shape[0], : shape[1]])
+
+
+def test_means_are_shown_too_where_noise_reaches_far() -> None:
+    scene = 4 * camera()[100:292, 60:253].astype(np.float32)
+    noisy = scene + far_reaching(scene.shape, 200)
+    (view,) = conditioned(noisy, make_settings()).views
+    assert view.scales == 3
+    assert view.coarser is not None
+    assert view.coarser.told is not None
+    assert view.noise_std is not None
+    assert 0.6 < (view.coarser.noise_std or 0) / view.noise_std < 1
+    assert view.coarser.value_range.high < view.value_range.high
+    stack = conditioned(np.stack([noisy, noisy]), make_settings()).views
+    assert [each.scales for each in stack] == [3, 3]
+
+
+def test_weak_and_near_noise_is_restored_at_one_scale() -> None:
+    scene = 4 * camera()[100:292, 60:253].astype(np.float32)
+    white = np.random.default_rng(0).normal(0, 200, scene.shape)
+    far = far_reaching(scene.shape, 200)
+    for noise in (white, 1.4 * gaussian_filter(white, 0.5), 0.1 * white, 0.1 * far):
+        found = conditioned(scene + noise, make_settings())
+        assert found.views[0].scales == 1
+        assert found.notes == []
+    given = GivenNoise(gain=0.0, read_noise=200.0)  # told that it is white
+    assert conditioned(scene + far, make_settings(noise=given)).views[0].scales == 1
+    assert conditioned((scene + far)[:120], make_settings()).views[0].scales == 1  # too few cells to judge by
 
 
 def test_where_nothing_can_be_measured_nothing_is_told() -> None:

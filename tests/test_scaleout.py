@@ -7,6 +7,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter, zoom
 from skimage.data import camera
 
 from napari_vae_repair import restore
@@ -48,6 +49,16 @@ def test_blocks_equal_the_whole_in_mean_and_samples(chunks: tuple[int, int]) -> 
     assert lazy.restored.numblocks == (2, 2)
     assert_same(lazy, whole, image)
     assert lazy.noise == whole.noise
+
+
+def test_noise_that_reaches_far_is_taken_away_in_blocks_as_in_the_whole() -> None:
+    scene = np.tile(gaussian_filter(camera()[100:292].astype(np.float32), 1.5), (1, 2))  # wider than a block reads
+    drawn = zoom(np.random.default_rng(0).normal(0, 60, (97, 513)), 2, order=1)[: scene.shape[0], : scene.shape[1]]
+    image = (scene + drawn).astype(np.float32)
+    whole = restore(image, samples=2)
+    lazy = restore_lazily(da.from_array(image, (192, 300)), samples=2, block_px=150)
+    assert "3 scales" in " ".join(lazy.notes)
+    assert_same(lazy, whole, image)
 
 
 def test_stacks_of_channels_with_any_order_of_axes() -> None:

@@ -27,7 +27,8 @@ from napari_vae_repair.vae.device import Device, backing_off
 from napari_vae_repair.vae.memory import LEAST_TILE_PX
 from napari_vae_repair.vae.posterior import Posterior
 from napari_vae_repair.vae.predict import predict_steps
-from napari_vae_repair.vae.record import Model, View
+from napari_vae_repair.vae.record import Model, View, most_scales
+from napari_vae_repair.vae.scales import reach_px
 
 ONE_AT_A_TIME = threading.Lock()  # for schedulers with threads: PyTorch has threads of its own, tiles are sized for one
 
@@ -128,13 +129,11 @@ class Plan:
 
     def read_window(self, wanted: Window) -> Window:
         """What must be read to restore a window: corners on the network's grid, or the image's end."""
-        network = self.model.network
+        scales = most_scales([view for of_channel in self.views for view in of_channel])
+        grid, reach = self.model.network.stride << (scales - 1), reach_px(self.model.network.halo_px, scales)
         height, width = spatial_shape(self.layout.shape, self.layout.axes)
         rows, columns = (
-            slice(
-                max(part.start - network.halo_px, 0) // network.stride * network.stride,
-                min(-(-(part.stop + network.halo_px) // network.stride) * network.stride, side),
-            )
+            slice(max(part.start - reach, 0) // grid * grid, min(-(-(part.stop + reach) // grid) * grid, side))
             for part, side in zip(wanted, (height, width), strict=True)
         )
         return rows, columns

@@ -167,7 +167,7 @@ def restore_steps(
     stop_if(should_stop, "prepare")
     yield Progress("prepare", 1, 1, model=ready)
 
-    run.notes.extend(notes_of(model, settings))
+    run.notes.extend(notes_of(model, settings) + run.shown.notes)
     posterior: Posterior | None = None
     if model is None:
         model = yield from run.fitted(should_stop)

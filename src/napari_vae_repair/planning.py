@@ -36,7 +36,8 @@ from napari_vae_repair.restoration import mean_taken
 from napari_vae_repair.settings import Settings
 from napari_vae_repair.survey import characterised
 from napari_vae_repair.vae.device import Device
-from napari_vae_repair.vae.record import Model
+from napari_vae_repair.vae.record import Model, most_scales
+from napari_vae_repair.vae.scales import reach_px
 from napari_vae_repair.vae.train import Prepared
 
 
@@ -108,7 +109,7 @@ def plan_steps(
     found = characterised(survey, layout.channels, model, settings, device)
     stop_if(should_stop, "prepare")
     yield Progress("prepare", 1, 1)
-    notes = notes_of(model, settings)
+    notes = notes_of(model, settings) + found.notes
     trains = model is None
     if before is not None and before.model is not None:
         model = before.model
@@ -122,7 +123,9 @@ def plan_steps(
     if trains:
         found = replace(found, noise=model.noise)
     if before is None:
-        reserved = ARRAYS * np.dtype(np.float32).itemsize * found.prepared.shape[1] * block_px**2
+        halo_px = model.network.halo_px
+        side_px = block_px + 2 * (reach_px(halo_px, most_scales(found.views)) - halo_px)
+        reserved = ARRAYS * np.dtype(np.float32).itemsize * found.prepared.shape[1] * side_px**2
         tile_px = tile_of(model, settings, device, notes, side_px=block_px, reserved=reserved)
     else:
         tile_px, notes = before.tile_px, list(before.notes)

@@ -10,12 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_vae_repair.image.pyramid import halved, halved_damage
 from napari_vae_repair.image.tiles import Tile, Window, plan_tiles
+from napari_vae_repair.running import finished
 from napari_vae_repair.vae.device import Device, memory_released, on_device, stopping_between_layers
 from napari_vae_repair.vae.latent import Gaussian, Place, coordinate_noise
 from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.posterior import Accumulator, Posterior, Tally
 from napari_vae_repair.vae.record import ValueRange, View
+from napari_vae_repair.vae.scales import halved_window, slow_noise, with_margin
 
 BLEND_PX = 16
 
@@ -47,7 +50,8 @@ def predict_steps(
     damaged : ndarray of bool
         ``(N, Y, X)``; filled by the network.
     views : sequence of View
-        One for each plane.
+        One for each plane; where it has a coarser one, means over 2 x 2 pixels are restored too, before and within
+        the first step, and what is restored is free of their slow noise.
     one_pass : bool
         Whether the mean is one pass with the latents at their means; else it is the mean of the samples.
     samples : int
@@ -80,11 +84,13 @@ def predict_steps(
     DeviceMemoryError
         If the device's memory is exhausted.
     """
+    deep = {index: view.coarser for index, view in enumerate(views) if view.coarser is not None}
+    wanted = wanted if wanted is None or not deep else with_margin(wanted, *planes.shape[2:])
+    coarse = _coarser_means(network, planes, damaged, deep, wanted, tile_px, device, should_stop) if deep else None
     with memory_released(device):
         network = on_device(network, device)
         with stopping_between_layers(network, should_stop):
-            height, width = planes.shape[2:]
-            tiles = _plan(network, height, width, tile_px, wanted)
+            tiles = _plan(network, planes.shape[2], planes.shape[3], tile_px, wanted)
             posterior = Accumulator(planes.shape, samples if keep_samples else 0)
             decodings: list[int | None] = [None] * one_pass + list(range(samples))
             done, in_all = 0, len(planes) * len(tiles) * len(decodings)
@@ -111,8 +117,54 @@ def predict_steps(
                         done += 1
                         yield done, in_all
                     posterior.add(index, tile, tally, mean_too=not one_pass)
-            return posterior.result()
+            result = posterior.result()
+            if coarse is not None:
+                _take_slow_noise(result, coarse, deep, wanted)
+            return result
     raise AssertionError("memory_released raises where it swallows")
+
+
+def _coarser_means(
+    network: HierarchicalVAE,
+    planes: NDArray[np.float32],
+    damaged: NDArray[np.bool_],
+    deep: dict[int, View],
+    wanted: Window | None,
+    tile_px: int,
+    device: Device,
+    should_stop: Callable[[], bool],
+) -> NDArray[np.float32]:
+    """``(len(deep), C, Y / 2, X / 2)`` what the planes with a coarser view are restored to there, in one pass."""
+    chosen = list(deep)
+    steps = predict_steps(
+        network,
+        halved(planes[chosen]),
+        halved_damage(damaged[chosen]),
+        list(deep.values()),
+        one_pass=True,
+        samples=0,
+        keep_samples=False,
+        seed=0,
+        tile_px=tile_px,
+        device=device,
+        should_stop=should_stop,
+        wanted=None if wanted is None else halved_window(wanted),
+    )
+    return finished(steps).mean
+
+
+def _take_slow_noise(
+    posterior: Posterior, coarse: NDArray[np.float32], deep: dict[int, View], wanted: Window | None
+) -> None:
+    """Take what the one pass left of it away from the mean, and as much from each sample."""
+    rows, columns = wanted or (slice(None), slice(None))
+    fewer = (slice(None), slice(None)) if wanted is None else halved_window(wanted)
+    for (index, view), means in zip(deep.items(), coarse, strict=True):
+        mean = posterior.mean[index, :, rows, columns]
+        left = slow_noise(mean, means[:, *fewer], view.noise_std or 0.0)
+        mean -= left
+        if posterior.samples is not None:
+            posterior.samples[:, index, :, rows, columns] -= left
 
 
 def latent_means(

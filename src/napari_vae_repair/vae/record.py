@@ -68,15 +68,28 @@ class View:
     told : tuple of float or None
         Standard deviation of the noise, in network units, and its correlation between neighbours along y and along x,
         for networks that can be told; None = the network finds out.
+    coarser : View or None
+        How its means over 2 x 2 pixels are shown, where these are restored too; None = where they are not.
     """
 
     value_range: ValueRange
     told: tuple[float, float, float] | None = None
+    coarser: View | None = None
 
     @property
     def noise_std(self) -> float | None:
         """Standard deviation of the noise in the units of the plane, where it is told and there is any."""
         return None if self.told is None or self.told[0] <= 0 else self.told[0] / self.value_range.scale
+
+    @property
+    def scales(self) -> int:
+        """At how many scales the plane is restored."""
+        return 1 if self.coarser is None else 1 + self.coarser.scales
+
+
+def most_scales(views: Sequence[View]) -> int:
+    """At how many scales any of the planes is restored; 1 where nothing is known of them."""
+    return max((view.scales for view in views), default=1)
 
 
 @dataclass(frozen=True, slots=True)
