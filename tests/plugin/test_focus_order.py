@@ -25,11 +25,7 @@ def stops(root: QWidget) -> Iterator[QWidget]:
         stop = stop.nextInFocusChain()
 
 
-@pytest.mark.parametrize("tab", ["Restore", "View", "Trust", "Uncertainty", "Compare", "Models"])
-def test_tab_goes_from_top_to_bottom(docked: Any, tab: str, qtbot: Any) -> None:
-    docked.tabs.setCurrentIndex([docked.tabs.tabText(index) for index in range(docked.tabs.count())].index(tab))
-    docked.native.window().show()
-    qtbot.waitUntil(docked.restore_button.native.isVisible)
+def assert_reading_order(docked: Any) -> list[QWidget]:
     order = list(stops(docked.native))
     places = [stop.mapTo(docked.native, stop.rect().center()) for stop in order if stop.height() < 5 * ROW_PX]
     assert len(places) > 8
@@ -37,3 +33,24 @@ def test_tab_goes_from_top_to_bottom(docked: Any, tab: str, qtbot: Any) -> None:
         beside = abs(place.y() - following.y()) < ROW_PX
         assert place.x() < following.x() if beside else place.y() < following.y()
     assert docked.panel.native.isAncestorOf(order[-1])
+    return order
+
+
+@pytest.mark.parametrize("tab", ["Restore", "View", "Trust", "Uncertainty", "Compare", "Models"])
+def test_tab_goes_from_top_to_bottom(docked: Any, tab: str, qtbot: Any) -> None:
+    docked.tabs.setCurrentIndex([docked.tabs.tabText(index) for index in range(docked.tabs.count())].index(tab))
+    docked.native.window().show()
+    qtbot.waitUntil(docked.restore_button.native.isVisible)
+    assert_reading_order(docked)
+
+
+def test_tab_goes_to_the_form_of_a_step_after_its_list(docked: Any, qtbot: Any) -> None:
+    docked.native.window().show()
+    qtbot.waitUntil(docked.restore_button.native.isVisible)
+    docked.controls.edit_chain.value = True
+    qtbot.waitUntil(docked.chain.native.isVisible)
+    for name in ("denoise", "contrast", "denoise"):
+        docked.chain.select([row.step.step for row in docked.chain.rows].index(name))
+        qtbot.waitUntil(lambda name=name: docked.chain.form(name)[0].native.isVisible())
+        order = assert_reading_order(docked)
+        assert docked.chain.form(name)[0].native in order

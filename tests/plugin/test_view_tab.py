@@ -160,15 +160,25 @@ def test_a_key_flips_between_before_and_after(
     assert restored.visible
 
 
-def test_a_multiscale_layer_is_flipped_and_not_split(
-    viewer: Any, starter: Any, noisy: Noisy, finish: Finish, told: list[str]
+def test_all_levels_of_a_multiscale_layer_are_split_at_one_line(
+    viewer: Any, starter: Any, noisy: Noisy, finish: Finish
 ) -> None:
-    viewer.add_image([noisy(40, 48), noisy(20, 24)], name="pyramid", multiscale=True)
+    whole = noisy(80, 101)
+    source = viewer.add_image([whole, whole[::2, ::2], whole[::4, ::4]], name="pyramid", multiscale=True)
     starter.start()
     finish(starter)
     starter.view.splits.setChecked(True)
-    assert "multiscale" in told[-1]
-    assert not starter.view.splits.isChecked()
+    before = viewer.layers["pyramid before"]
+    assert before.multiscale
+    for place in (500, 730, 0, 1000):
+        starter.view.line.setValue(place)
+        columns = max(1, round(26 * place / 1000))
+        assert [level.shape[1] for level in before.data] == [min(4 * columns, 101), min(2 * columns, 51), columns]
+        np.testing.assert_array_equal(before.data[0], whole[:, : before.data[0].shape[1]])
+    source.contrast_limits = (20, 90)
+    assert viewer.layers["pyramid restored"].contrast_limits == before.contrast_limits == [20, 90]
+    starter.view.splits.setChecked(False)
+    assert "pyramid before" not in viewer.layers
 
 
 def test_chosen_gives_a_snapshot(noisy: Noisy) -> None:

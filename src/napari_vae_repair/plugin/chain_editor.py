@@ -104,7 +104,14 @@ class ChainEditor(Container[Widget]):
                 widget.changed.connect(lambda value, key=widget.name: self._set_parameter(key, value))
             self._forms[name] = form
             self._form_place.append(form)
+            self._order_focus()
         return self._forms[name]
+
+    def _order_focus(self) -> None:
+        """Let Tab go from the list to the form that came last."""
+        from napari_vae_repair.plugin.focus_order import set_reading_order
+
+        set_reading_order(self.native)
 
     def _make_list(self) -> Any:
         from qtpy.QtWidgets import QListWidget

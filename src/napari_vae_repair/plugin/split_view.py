@@ -7,7 +7,6 @@ from typing import Any
 
 from psygnal import Signal
 
-from napari_vae_repair.errors import InputError
 from napari_vae_repair.plugin.layers import METADATA_KEY, our_facts
 
 ROLE = "before"
@@ -60,25 +59,15 @@ class SplitView:
             Of the line, 0 (left) to 1.
         link : bool
             Whether both have the same units, so that contrast limits mean the same.
-
-        Raises
-        ------
-        InputError
-            The source is multiscale.
         """
         from napari.experimental import link_layers
 
         self.hide()
-        if source.multiscale:
-            raise InputError(
-                f"The layer {source.name!r} is multiscale.",
-                "The split view shows part of a layer with one resolution.",
-                "Flip between before and after instead.",
-            )
         self._source = source
         active = self._viewer.layers.selection.active
         self._before = self._viewer.add_image(
             self._part(place),
+            multiscale=source.multiscale,
             name=f"{source.name} {ROLE}",
             metadata={METADATA_KEY: {"source": source.name, "role": ROLE}},
             rgb=source.rgb,
@@ -140,10 +129,16 @@ class SplitView:
             self.hide()
 
     def _part(self, place: float) -> Any:
-        """The source's pixels left of the line; at least one column, since a layer cannot be empty."""
-        index = [slice(None)] * self._source.ndim
-        index[self._axis] = slice(0, max(1, round(place * self._width)))
-        return self._source.data[tuple(index)]
+        """The source's pixels left of the line, of each level; at least one column: a layer cannot be empty."""
+        levels = self._source.data if self._source.multiscale else [self._source.data]
+        widths = [level.shape[self._axis] for level in levels]
+        shown = max(1, round(place * widths[-1]))  # columns of the coarsest level, so that all end at one line
+        parts = []
+        for level, width in zip(levels, widths, strict=True):
+            index = [slice(None)] * self._source.ndim
+            index[self._axis] = slice(0, shown * round(width / widths[-1]))
+            parts.append(level[tuple(index)])
+        return parts if self._source.multiscale else parts[0]
 
     @property
     def _axis(self) -> int:
@@ -153,8 +148,11 @@ class SplitView:
 
     @property
     def _width(self) -> int:
-        width: int = self._source.data.shape[self._axis]
-        return width
+        return self._columns(self._source)
+
+    def _columns(self, layer: Any) -> int:
+        columns: int = (layer.data[0] if layer.multiscale else layer.data).shape[self._axis]
+        return columns
 
     def _column(self, position: Any) -> float:
         """Column of the source under the cursor."""
@@ -163,7 +161,7 @@ class SplitView:
 
     def _near(self, position: Any) -> bool:
         step = float(self._source.scale[self._axis])
-        distance = abs(self._column(position) - self._before.data.shape[self._axis]) * step
+        distance = abs(self._column(position) - self._columns(self._before)) * step
         return bool(distance * camera_of(self._viewer).zoom < NEAR_PX)
 
     def _hover(self, viewer: Any, event: Any) -> None:
