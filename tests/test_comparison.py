@@ -121,9 +121,20 @@ def test_the_plain_autoencoder_is_trained_alike(clean: np.ndarray, tiny: Setting
     assert row.restored.shape == clean.shape
     assert row.psnr is not None
     assert "without KL" in row.note
+    assert "trained on the pixels that it predicts" in row.note
     again = compare(noisy, only=(AUTOENCODER,), settings=chosen).rows[0]
     assert np.array_equal(again.restored, row.restored)
     assert again.loss == row.loss
+
+
+def test_only_what_learned_from_the_image_is_marked(clean: np.ndarray, tiny: Settings) -> None:
+    noisy = clean + np.random.default_rng(0).normal(0, 60, clean.shape).astype(np.float32)
+    notes = {
+        model: compare(noisy, only=(OURS,), settings=tiny.model_copy(update={"model": model, "epochs": 1})).rows[0].note
+        for model in ("scratch", "starter")
+    }
+    assert "trained on the pixels that it predicts" in notes["scratch"]
+    assert notes["starter"] == ""
 
 
 def test_noise_that_is_given_stays_in_the_images_units(clean: np.ndarray) -> None:

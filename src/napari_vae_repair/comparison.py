@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_vae_repair.contenders import NOTES, methods, usual_methods
+from napari_vae_repair.contenders import LEARNED, NOTES, methods, usual_methods
 from napari_vae_repair.contest import Contest, Entry
 from napari_vae_repair.errors import Cancelled, InputError, SettingsError
 from napari_vae_repair.image.compare import compare_planes
@@ -197,7 +197,7 @@ def _row(name: str, entry: Entry, truth: Array | None) -> Compared:
         scores.get("ssim"),
         entry.seconds,
         entry.parameters,
-        NOTES.get(name, ""),
+        "; ".join(filter(None, (NOTES.get(name), LEARNED if entry.learned else None))),
     )
 
 

@@ -16,7 +16,7 @@ from napari_vae_repair.errors import Cancelled, SettingsError
 from napari_vae_repair.image.classical import FAMILIES, Family, rough_noise, tuned
 from napari_vae_repair.pipeline import restore
 from napari_vae_repair.restoration import Restoration
-from napari_vae_repair.settings import Settings
+from napari_vae_repair.settings import SCRATCH, Settings
 from napari_vae_repair.vae.autoencoder import TrainedAutoencoder, reconstruct, train_autoencoder
 from napari_vae_repair.vae.device import choose_device
 from napari_vae_repair.vae.memory import MOST_TILE_PX
@@ -42,12 +42,15 @@ class Entry:
         Of the result, tuning and training included, without the loss.
     parameters : dict
         That were found best.
+    learned : bool
+        Whether the method was trained on the pixels that it predicts, so that its loss can be too small.
     """
 
     restored: Array
     loss: float
     seconds: float
     parameters: dict[str, float]
+    learned: bool
 
 
 class Contest:
@@ -85,16 +88,18 @@ class Contest:
         VaeRepairError
             As `restore` and `train_autoencoder`; `SettingsError` where ours leaves the image's units.
         """
-        self.share, started = 0.0, time.perf_counter()
+        self.share, started, learned = 0.0, time.perf_counter(), name == AUTOENCODER
         if name == OURS:
             result, again, found = self._by_ours()
+            trains = self._settings.adapts or self._settings.model == SCRATCH
+            learned = trains and self._ours is not None and "trained_on" in self._ours.model.training
         elif name == AUTOENCODER:
             result, again, found = self._by_autoencoder()
         else:
             result, again, found = self._by_classical(name)
         seconds = time.perf_counter() - started
         restored = (result * self._span + self._low).astype(np.float32)
-        return Entry(restored, self._loss(again) * float(self._span) ** 2, seconds, found)
+        return Entry(restored, self._loss(again) * float(self._span) ** 2, seconds, found, learned)
 
     def doubt(self) -> str:
         """Why the loss ranks nothing here; "" where it does."""
