@@ -12,6 +12,7 @@ import pytest
 from napari_vae_repair.pipeline import restore
 from napari_vae_repair.plugin.desk import Chosen
 from napari_vae_repair.plugin.preview import LARGEST_PX, middle
+from napari_vae_repair.plugin.widget import VaeRepairWidget
 from napari_vae_repair.settings import Settings
 
 pytestmark = pytest.mark.gui
@@ -158,6 +159,28 @@ def test_a_key_flips_between_before_and_after(
     assert starter.status.value.startswith("Before")
     starter.view.flip_button.click()
     assert restored.visible
+
+
+def test_of_two_widgets_the_key_flips_what_was_restored_last(
+    viewer: Any, starter: Any, noisy: Noisy, finish: Finish
+) -> None:
+    second = VaeRepairWidget(viewer)
+    viewer.window.add_dock_widget(second, name="second")  # takes the key
+    second.show_settings(Settings())
+    key = next(key for key in viewer.keymap if str(key) == "Shift+R")
+    for widget, name in ((starter, "first"), (second, "other"), (starter, "first")):
+        viewer.layers.selection.active = (
+            viewer.layers[name] if name in viewer.layers else viewer.add_image(noisy(40, 48), name=name)
+        )
+        widget.reset_choices()
+        widget.layer.value = viewer.layers[name]
+        widget.start()
+        finish(widget)
+        viewer.keymap[key](viewer)
+        assert [layer.name for layer in viewer.layers if layer.name.endswith("restored") and not layer.visible] == [
+            f"{name} restored"
+        ]
+        viewer.keymap[key](viewer)
 
 
 def test_all_levels_of_a_multiscale_layer_are_split_at_one_line(

@@ -92,8 +92,8 @@ class ViewTab(QWidget):
         self.flip_button.clicked.connect(lambda: self.flip())
         return box
 
-    def open(self) -> None:
-        """The widget is docked: take the key."""
+    def take_key(self) -> None:
+        """Flip by the key: of several widgets the one that was docked or has restored last does."""
         reference = weakref.ref(self)  # the viewer keeps what is bound, and must not keep the widget
 
         def flip_result(viewer: Any) -> None:
@@ -125,6 +125,7 @@ class ViewTab(QWidget):
 
     def _placed(self, _: Any) -> None:
         """The full result is there: the preview would cover it, and the split shows the new one."""
+        self.take_key()
         self.live.setChecked(False)
         if self.splits.isChecked():
             self._split(True)

@@ -405,7 +405,7 @@ class VaeRepairWidget(Container[Widget]):
 
     def _docked(self) -> None:
         if self.viewer() is not None:
-            self.view.open()
+            self.view.take_key()
 
     def _undocked(self) -> None:
         """The dock is closed, and nobody is left to see or to cancel anything."""
