@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from torch import nn
 
-from napari_vae_repair.errors import DeviceError, DeviceMemoryError
-from napari_vae_repair.vae.device import Device, choose_device, memory_released
+from napari_vae_repair.errors import Cancelled, DeviceError, DeviceMemoryError
+from napari_vae_repair.vae.device import (
+    Device,
+    choose_device,
+    memory_released,
+    on_device,
+    stopping_between_layers,
+)
+from napari_vae_repair.vae.starter import load_starter
 
 needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there")
 CPU = Device("cpu", "CPU", None)
@@ -65,3 +74,28 @@ def test_exhausted_memory_says_what_to_do(error: Exception) -> None:
 def test_other_errors_pass() -> None:
     with pytest.raises(RuntimeError, match="something else"), memory_released(CPU):
         raise RuntimeError("something else")
+
+
+def small() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(2, 3, 3), nn.GELU(), nn.Conv2d(3, 2, 3))
+
+
+def test_a_network_is_copied_only_where_it_must_be_laid_out_anew() -> None:
+    cpu, network = CPU, small()
+    copied = on_device(network, cpu)
+    assert copied is not network
+    assert network[0].weight.is_contiguous()
+    assert copied[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert on_device(copied, cpu) is copied
+    for module in (load_starter().model.network, load_starter().inspector.noise, load_starter().inspector.damage):
+        assert on_device(module, cpu) is module
+
+
+def test_a_wish_to_stop_ends_a_pass_of_its_own_thread_alone() -> None:
+    network, image = small(), torch.zeros(1, 2, 8, 8)
+    with stopping_between_layers(network, lambda: True):
+        with pytest.raises(Cancelled):
+            network(image)
+        with ThreadPoolExecutor(1) as elsewhere:
+            assert elsewhere.submit(network, image).result().shape == (1, 2, 4, 4)
+    network(image)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 ROLE = "preview"
 LARGEST_PX = 512  # side of the part that is restored: half a second of work
-PATIENCE_MS = 20  # after the last change; a preview that a further change finds under way is stopped between two layers
+# A change after a pause is followed at once, further ones once they end; what is under way is stopped between two layers
+PAUSE_S, PATIENCE_MS = 0.2, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Preview:
         self._source = ""
         self._timer = QTimer()
         self._timer.setSingleShot(True)
-        self._timer.setInterval(PATIENCE_MS)
+        self._requested = 0.0
         self._timer.timeout.connect(self._begin)
 
     def switch(self, on: bool) -> None:
@@ -94,8 +95,9 @@ class Preview:
 
     def request(self, *_: Any) -> None:
         """Something changed: restore again, once changes pause."""
+        last, self._requested = self._requested, time.perf_counter()
         if self.on:
-            self._timer.start()
+            self._timer.start(0 if self._requested - last > PAUSE_S else PATIENCE_MS)
 
     def pause(self) -> None:
         """Something else begins: stop what runs; `request` goes on."""

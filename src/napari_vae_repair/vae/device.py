@@ -7,6 +7,7 @@ import copy
 import gc
 import re
 import shutil
+import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -119,22 +120,30 @@ def to_device(network: nn.Module, device: Device) -> None:
 
 
 def on_device(network: _Network, device: Device) -> _Network:
-    """The network where it is to run; modules of its own, so that the model itself stays on the CPU as it is.
+    """The network where it is to run: itself if it lies there as it is used, else a copy, so that it stays as it is.
 
     Weights that need not move are shared with it: never change them.
     """
+    if all(_lies_there(weight, device) for weight in network.parameters()):
+        return network
     shared = {id(weight): nn.Parameter(weight.detach(), weight.requires_grad) for weight in network.parameters()}
     copied = copy.deepcopy(network, shared)
     to_device(copied, device)
     return copied
 
 
+def _lies_there(weight: nn.Parameter, device: Device) -> bool:
+    laid_out = weight.ndim != 4 or weight.is_contiguous(memory_format=torch.channels_last)
+    return weight.device == device.torch and laid_out
+
+
 @contextlib.contextmanager
 def stopping_between_layers(network: nn.Module, should_stop: Callable[[], bool]) -> Iterator[None]:
-    """A pass over a large tile takes seconds: look for a wish to stop before each layer."""
+    """A pass over a large tile takes seconds: look for a wish to stop before each layer, in this thread alone."""
+    thread = threading.get_ident()
 
     def look(module: nn.Module, inputs: object) -> None:
-        if should_stop():
+        if threading.get_ident() == thread and should_stop():
             raise Cancelled("restore")
 
     hooks = [module.register_forward_pre_hook(look) for module in network.modules() if isinstance(module, nn.Conv2d)]

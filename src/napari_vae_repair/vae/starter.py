@@ -64,6 +64,7 @@ def load_starter() -> Starter:
     for name, module in (("restorer", network), ("noise", inspector.noise), ("damage", inspector.damage)):
         module.load_state_dict({key: tensor.float() for key, tensor in weights[name].items()})
         module.requires_grad_(False).eval()
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as `on_device` wants it
     model = general_model(network, header["training"], Calibration.from_dict(header["calibration"]))
     return Starter(model, inspector, header["damage_threshold"])
 
