@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ROLE = "preview"
 LARGEST_PX = 512  # side of the part that is restored: half a second of work
-# A change after a pause is followed at once, further ones once they end; what is under way is stopped between two layers
+# A change after a pause is followed at once, further ones at their end; what is under way is stopped between two layers
 PAUSE_S, PATIENCE_MS = 0.2, 20
 
 
