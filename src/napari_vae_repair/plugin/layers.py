@@ -200,7 +200,8 @@ def place_layer(viewer: Any, result: LayerData) -> Any:
     if layer is not None and _takes(layer, data, meta):
         layer.data = data
         for name in _UPDATED & meta.keys():
-            setattr(layer, name, meta[name])
+            if not _is_so(layer, name, meta[name]):  # napari slices and draws anew for each that is set
+                setattr(layer, name, meta[name])
     else:
         if layer is not None:  # its kind of image cannot be changed
             viewer.layers.remove(layer)
@@ -209,6 +210,11 @@ def place_layer(viewer: Any, result: LayerData) -> Any:
             layer.contour = OUTLINE_PX
     layer.metadata = meta["metadata"] | {METADATA_KEY: facts | {"layer_name": layer.name}}
     return layer
+
+
+def _is_so(layer: Any, name: str, value: Any) -> bool:
+    there = getattr(layer, name)
+    return np.array_equal(getattr(there, "affine_matrix", there), value)
 
 
 def _takes(layer: Any, data: Any, meta: dict[str, Any]) -> bool:
