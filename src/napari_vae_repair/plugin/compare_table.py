@@ -14,14 +14,14 @@ from qtpy.QtWidgets import QAbstractItemView, QTableWidget, QTableWidgetItem
 if TYPE_CHECKING:
     from napari_vae_repair.ranking import Compared
 
-COLUMNS = ("", "method", "loss", "PSNR", "SSIM", "seconds", "note")
+COLUMNS = ("", "method", "loss", "PSNR", "SSIM", "s", "note")
 TIPS = (
     "API: Compared.restored. The middle of the result.",
     "API: Compared.method.",
     "API: Compared.loss. Mean squared error of predicting pixels from the others; less is better.",
     "API: Compared.psnr. In dB, against the reference; more is better.",
     "API: Compared.ssim. Against the reference; 1 is best.",
-    "API: Compared.seconds. Of the result, tuning included.",
+    "API: Compared.seconds. Seconds that the result took, tuning included.",
     "API: Compared.note and Compared.parameters.",
 )
 THUMBNAIL_PX, SHOWN_PX = 48, 96
