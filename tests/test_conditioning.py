@@ -141,6 +141,17 @@ def test_means_are_shown_too_where_noise_reaches_far() -> None:
     assert [each.scales for each in stack] == [3, 3]
 
 
+def test_noise_that_is_given_is_no_stronger_in_means() -> None:
+    scene = 4 * camera()[100:292, 60:253].astype(np.float32)
+    given = GivenNoise(gain=0.0, read_noise=120.0, correlation=(0.6, 0.6))  # there is more of it
+    (view,) = conditioned(scene + far_reaching(scene.shape, 300), make_settings(noise=given)).views
+    assert view.coarser is not None
+    assert view.coarser.coarser is not None
+    assert view.noise_std is not None
+    assert (view.coarser.noise_std or 0) <= 0.8 * view.noise_std * (1 + 1e-6)
+    assert (view.coarser.coarser.noise_std or 0) < (view.coarser.noise_std or 0)
+
+
 def test_weak_and_near_noise_is_restored_at_one_scale() -> None:
     scene = 4 * camera()[100:292, 60:253].astype(np.float32)
     white = np.random.default_rng(0).normal(0, 200, scene.shape)

@@ -12,7 +12,8 @@ from napari_vae_repair.grading import graded
 from napari_vae_repair.image.measured import measured_sample
 from napari_vae_repair.image.opponent import to_opponent
 from napari_vae_repair.image.preprocess import FittedChain, extend_chain
-from napari_vae_repair.image.pyramid import halved, halved_damage
+from napari_vae_repair.image.pyramid import halved_damage
+from napari_vae_repair.image.zarr_levels import halved
 from napari_vae_repair.noise.estimate import SHARED, estimate_noise
 from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.noise.stripes import stripes
@@ -126,7 +127,9 @@ def condition(
         known = noise if given or (joint and not stabilised) else None
         colour_views = _views(colours, lost, shared, known, stabilised=stabilised)
         for colour, view in enumerate(colour_views):
-            colour_views[colour] = replace(view, coarser=_coarser(view, colours[:, [colour]], lost, branch, device))
+            colour_views[colour] = replace(
+                view, coarser=_coarser(view, colours[:, [colour]], lost, branch, device, given=given)
+            )
         views += colour_views * count
         chains.append(chain)
         planes.append(values)
@@ -186,20 +189,35 @@ def _views(
     return colours
 
 
-def _coarser(view: View, planes: Planes, damaged: Damaged, branch: NoiseBranch, device: Device) -> View | None:
-    """How means over 2 x 2 and 4 x 4 pixels are shown, where the noise is strong and reaches that far."""
+def _coarser(
+    view: View, planes: Planes, damaged: Damaged, branch: NoiseBranch, device: Device, *, given: bool
+) -> View | None:
+    """How means over 2 x 2 and 4 x 4 pixels are shown, where the noise is strong and reaches that far.
+
+    Noise that was `given` at full size is no stronger in them than its correlation lets it be.
+    """
     if view.told is None or view.told[0] < FAR_STRONG or max(view.told[1:]) < SHARED:
         return None
     if min(planes.shape[2:]) < LEAST_SIDE_PX:
         return None
     coarser: list[View] = []
     for _ in range(COARSER):
-        planes, damaged = halved(planes), halved_damage(damaged)
+        planes, damaged = halved(planes, (2, 3)), halved_damage(damaged)
         seen = see_noise(branch, planes, damaged, device)
         if seen is None or (not coarser and max(seen.correlation) < FAR_SHARED):
             return None
-        coarser += _views(planes, damaged, [seen.correlation], None, stabilised=False)
-        if coarser[-1].told is None:
+        (found,) = _views(planes, damaged, [seen.correlation], None, stabilised=False)
+        if found.told is None:
             return None
+        coarser.append(_no_stronger(found, than=coarser[-1] if coarser else view) if given else found)
     first, second = coarser
     return replace(first, coarser=second)
+
+
+def _no_stronger(found: View, *, than: View) -> View:
+    """With at most the noise that means over 2 x 2 pixels keep of the finer scale's."""
+    assert found.told is not None
+    assert than.told is not None
+    std, *shared = than.told
+    most = std / than.value_range.scale * np.sqrt((1 + shared[0]) * (1 + shared[1])) / 2
+    return replace(found, told=(min(found.told[0], float(most) * found.value_range.scale), *found.told[1:]))

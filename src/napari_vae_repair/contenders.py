@@ -10,7 +10,7 @@ NOTES = {
     BM3D: "its package is licensed for non-commercial use only",
     AUTOENCODER: "plain, without KL; trains on the image for minutes",
 }
-LEARNED = "trained on the pixels that it predicts: its loss can be too small"
+LEARNED = "may have been trained on the pixels that it predicts: its loss can be too small"
 
 
 def methods() -> tuple[str, ...]:

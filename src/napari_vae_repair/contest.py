@@ -16,7 +16,7 @@ from napari_vae_repair.errors import Cancelled, SettingsError
 from napari_vae_repair.image.classical import FAMILIES, Family, rough_noise, tuned
 from napari_vae_repair.pipeline import restore
 from napari_vae_repair.restoration import Restoration
-from napari_vae_repair.settings import SCRATCH, Settings
+from napari_vae_repair.settings import Settings
 from napari_vae_repair.vae.autoencoder import TrainedAutoencoder, reconstruct, train_autoencoder
 from napari_vae_repair.vae.device import choose_device
 from napari_vae_repair.vae.memory import MOST_TILE_PX
@@ -43,7 +43,7 @@ class Entry:
     parameters : dict
         That were found best.
     learned : bool
-        Whether the method was trained on the pixels that it predicts, so that its loss can be too small.
+        Whether the method was trained on an image, and it may be this one: its loss can be too small then.
     """
 
     restored: Array
@@ -91,8 +91,7 @@ class Contest:
         self.share, started, learned = 0.0, time.perf_counter(), name == AUTOENCODER
         if name == OURS:
             result, again, found = self._by_ours()
-            trains = self._settings.adapts or self._settings.model == SCRATCH
-            learned = trains and self._ours is not None and "trained_on" in self._ours.model.training
+            learned = self._ours is not None and "trained_on" in self._ours.model.training
         elif name == AUTOENCODER:
             result, again, found = self._by_autoencoder()
         else:

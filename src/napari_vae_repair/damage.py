@@ -101,7 +101,7 @@ def _of_plane(
     should_stop: Callable[[], bool],
 ) -> NDArray[np.bool_]:
     """Damage of ``(C, Y, X)``, whose lost pixels were filled."""
-    with stopping_between_layers(branch, should_stop):
+    with stopping_between_layers(should_stop):
         found = damage_probability(branch, colours.mean(axis=0), device) >= least
     nothing = np.zeros((1, *found.shape), dtype=bool)
     for plane in colours:

@@ -125,7 +125,8 @@ def plan_steps(
     if before is None:
         halo_px = model.network.halo_px
         side_px = block_px + 2 * (reach_px(halo_px, most_scales(found.views)) - halo_px)
-        reserved = ARRAYS * np.dtype(np.float32).itemsize * found.prepared.shape[1] * side_px**2
+        arrays = ARRAYS + 2 * samples_in_force(model, settings) * settings.keep_samples
+        reserved = arrays * np.dtype(np.float32).itemsize * found.prepared.shape[1] * side_px**2
         tile_px = tile_of(model, settings, device, notes, side_px=block_px, reserved=reserved)
     else:
         tile_px, notes = before.tile_px, list(before.notes)

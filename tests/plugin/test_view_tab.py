@@ -181,23 +181,28 @@ def test_of_two_widgets_the_key_flips_what_was_restored_last(
             f"{name} restored"
         ]
         viewer.keymap[key](viewer)
+    second.native.parent().close()
+    viewer.layers["first restored"].visible = True
+    viewer.keymap[key](viewer)
+    assert not viewer.layers["first restored"].visible  # the one that is left has the key
 
 
 def test_all_levels_of_a_multiscale_layer_are_split_at_one_line(
     viewer: Any, starter: Any, noisy: Noisy, finish: Finish
 ) -> None:
-    whole = noisy(80, 101)
-    source = viewer.add_image([whole, whole[::2, ::2], whole[::4, ::4]], name="pyramid", multiscale=True)
+    whole = noisy(20, 261)
+    levels = [whole, whole[::2, ::2], whole[::4, ::4], whole[::6, ::10]]
+    source = viewer.add_image(levels, name="pyramid", multiscale=True)
     starter.start()
     finish(starter)
     starter.view.splits.setChecked(True)
     before = viewer.layers["pyramid before"]
     assert before.multiscale
-    for place in (500, 730, 0, 1000):
+    for place, columns in ((500, 132), (730, 192), (0, 4), (1000, 261)):
         starter.view.line.setValue(place)
-        columns = max(1, round(26 * place / 1000))
-        assert [level.shape[1] for level in before.data] == [min(4 * columns, 101), min(2 * columns, 51), columns]
-        np.testing.assert_array_equal(before.data[0], whole[:, : before.data[0].shape[1]])
+        # the level of 27 columns would let the line move in steps of ten
+        assert [level.shape[1] for level in before.data] == [columns, -(-columns // 2), -(-columns // 4)]
+        np.testing.assert_array_equal(before.data[0], whole[:, :columns])
     source.contrast_limits = (20, 90)
     assert viewer.layers["pyramid restored"].contrast_limits == before.contrast_limits == [20, 90]
     starter.view.splits.setChecked(False)

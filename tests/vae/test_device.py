@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +15,7 @@ from napari_vae_repair.errors import Cancelled, DeviceError, DeviceMemoryError
 from napari_vae_repair.vae.device import (
     Device,
     choose_device,
+    look_before_layers,
     memory_released,
     on_device,
     stopping_between_layers,
@@ -93,9 +96,14 @@ def test_a_network_is_copied_only_where_it_must_be_laid_out_anew() -> None:
 
 def test_a_wish_to_stop_ends_a_pass_of_its_own_thread_alone() -> None:
     network, image = small(), torch.zeros(1, 2, 8, 8)
-    with stopping_between_layers(network, lambda: True):
-        with pytest.raises(Cancelled):
-            network(image)
+    look_before_layers(network)
+    copied = pickle.loads(pickle.dumps(copy.deepcopy(network)))
+    with stopping_between_layers(lambda: True):
+        for each in (network, copied):
+            with pytest.raises(Cancelled):
+                each(image)
         with ThreadPoolExecutor(1) as elsewhere:
             assert elsewhere.submit(network, image).result().shape == (1, 2, 4, 4)
+        with stopping_between_layers(lambda: False):
+            network(image)
     network(image)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 
 from napari_vae_repair.errors import Cancelled
-from napari_vae_repair.pipeline import encode, restore
+from napari_vae_repair.pipeline import encode, restore, restore_steps
+from napari_vae_repair.preparation import as_image
 from napari_vae_repair.restoration import Restoration
 from napari_vae_repair.settings import Settings
 from napari_vae_repair.vae.record import Model
@@ -87,7 +90,17 @@ def test_a_model_is_not_changed_by_using_it(noisy: np.ndarray, model: Model) -> 
     restore(noisy, model=model, samples=1)
     after = model.network.state_dict()
     assert all((after[name] == value).all() for name, value in before.items())
-    assert not any(module._forward_pre_hooks for module in model.network.modules())
+
+
+def test_a_run_that_waits_stops_no_other_and_goes_on_in_any_thread(noisy: np.ndarray, model: Model) -> None:
+    wishes: list[bool] = []
+    steps = restore_steps(as_image(noisy, None), Settings(samples=3), model=model, should_stop=lambda: bool(wishes))
+    while next(steps).phase != "restore":
+        pass
+    wishes.append(True)
+    restore(noisy, model=model, samples=1)
+    with ThreadPoolExecutor(1) as elsewhere, pytest.raises(Cancelled):
+        elsewhere.submit(lambda: list(steps)).result()
 
 
 def test_encode_gives_a_feature_map_for_each_level(

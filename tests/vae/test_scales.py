@@ -8,7 +8,8 @@ from scipy.ndimage import gaussian_filter, zoom
 from skimage.data import camera
 
 from napari_vae_repair import conditioning, restore
-from napari_vae_repair.image.pyramid import doubled, halved, halved_damage
+from napari_vae_repair.image.pyramid import doubled, halved_damage
+from napari_vae_repair.image.zarr_levels import halved
 from napari_vae_repair.vae.scales import MARGIN_PX, halved_window, reach_px, slow_noise, with_margin
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
@@ -22,29 +23,29 @@ def smooth(seed: int, shape: tuple[int, int], reach_px: float) -> Array:
 @pytest.mark.parametrize("shape", [(64, 80), (65, 79)])
 def test_what_is_slow_is_taken_away_at_full_size(shape: tuple[int, int]) -> None:
     scene, left = smooth(0, shape, 2)[None], 0.1 * smooth(1, shape, 6)[None]
-    found = slow_noise(scene + left, halved(scene), std=0.5)
+    found = slow_noise(scene + left, halved(scene, (1, 2)), std=0.5)
     assert found.shape == scene.shape
     assert np.abs(found - left).std() < 0.1 * left.std()
 
 
 def test_no_more_is_taken_than_there_is_noise() -> None:
     scene = smooth(0, (64, 64), 2)[None]
-    assert np.abs(slow_noise(scene, halved(scene) + 3, std=0.2)).max() <= 0.2 + 1e-6
-    assert not slow_noise(scene, halved(scene) + 3, std=0.0).any()
+    assert np.abs(slow_noise(scene, halved(scene, (1, 2)) + 3, std=0.2)).max() <= 0.2 + 1e-6
+    assert not slow_noise(scene, halved(scene, (1, 2)) + 3, std=0.0).any()
 
 
 def test_means_and_their_damage_of_odd_sides() -> None:
     plane = np.arange(15, dtype=np.float32).reshape(1, 3, 5)
-    np.testing.assert_allclose(halved(plane), [[[3, 5, 6.5], [10.5, 12.5, 14]]])
+    np.testing.assert_allclose(halved(plane, (1, 2)), [[[3, 5, 6.5], [10.5, 12.5, 14]]])
     lost = np.zeros((1, 3, 5), dtype=bool)
     lost[0, :2, :2] = lost[0, 2, 4] = lost[0, 2, 0] = True
     assert halved_damage(lost).tolist() == [[[True, False, False], [False, False, True]]]
-    np.testing.assert_allclose(doubled(halved(plane * 0 + 4), 3, 5), plane * 0 + 4)
+    np.testing.assert_allclose(doubled(halved(plane * 0 + 4, (1, 2)), 3, 5), plane * 0 + 4)
 
 
 def test_a_window_reads_all_that_its_slow_noise_depends_on() -> None:
     shape, noise = (300, 260), np.random.default_rng(0).standard_normal((1, 300, 260)).astype(np.float32)
-    coarse = halved(noise) + np.random.default_rng(1).standard_normal((1, 150, 130)).astype(np.float32)
+    coarse = halved(noise, (1, 2)) + np.random.default_rng(1).standard_normal((1, 150, 130)).astype(np.float32)
     wanted = (slice(101, 140), slice(0, 33))
     rows, columns = with_margin(wanted, *shape)
     part = slow_noise(noise[:, rows, columns], coarse[:, *halved_window((rows, columns))], 1.0)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.transform import downscale_local_mean, resize, resize_local_mean
+from skimage.transform import resize, resize_local_mean
 
 
 def pyramid(image: NDArray[np.float32], shapes: Sequence[tuple[int, ...]]) -> list[NDArray[np.float32]]:
@@ -30,15 +30,11 @@ def pyramid(image: NDArray[np.float32], shapes: Sequence[tuple[int, ...]]) -> li
     return levels
 
 
-def halved(planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Means over 2 x 2 pixels, ``(..., Y / 2, X / 2)`` rounded up; a last odd row or column counts twice."""
-    padded = np.pad(planes, _to_even(planes.shape), mode="symmetric")
-    return np.asarray(downscale_local_mean(padded, (1,) * (planes.ndim - 2) + (2, 2)), dtype=np.float32)
-
-
 def halved_damage(damaged: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """``(..., Y / 2, X / 2)``, rounded up: where nothing of the 2 x 2 pixels was measured."""
-    padded = np.pad(damaged, _to_even(damaged.shape), mode="symmetric")
+    padded = np.pad(
+        damaged, [(0, 0)] * (damaged.ndim - 2) + [(0, side % 2) for side in damaged.shape[-2:]], mode="edge"
+    )
     return np.asarray(padded[..., ::2, ::2] & padded[..., 1::2, ::2] & padded[..., ::2, 1::2] & padded[..., 1::2, 1::2])
 
 
@@ -47,7 +43,3 @@ def doubled(plane: NDArray[np.float32], height: int, width: int) -> NDArray[np.f
     channels, rows, columns = plane.shape
     fine = resize(plane, (channels, 2 * rows, 2 * columns), order=1, mode="edge", anti_aliasing=False)
     return np.asarray(fine[:, :height, :width], dtype=np.float32)
-
-
-def _to_even(shape: tuple[int, ...]) -> list[tuple[int, int]]:
-    return [(0, 0)] * (len(shape) - 2) + [(0, side % 2) for side in shape[-2:]]

@@ -94,7 +94,7 @@ class Preview:
             self.remove()
 
     def request(self, *_: Any) -> None:
-        """Something changed: restore again, once changes pause."""
+        """Something changed: restore again, at once after a pause, else when changes have ended."""
         last, self._requested = self._requested, time.perf_counter()
         if self.on:
             self._timer.start(0 if self._requested - last > PAUSE_S else PATIENCE_MS)

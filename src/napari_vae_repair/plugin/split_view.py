@@ -11,6 +11,7 @@ from napari_vae_repair.plugin.layers import METADATA_KEY, our_facts
 
 ROLE = "before"
 LINKED = ("contrast_limits", "gamma")
+LEAST_COLUMNS = 64  # of a level, so that the line can be moved in steps that are small enough
 NEAR_PX = 8  # canvas pixels from the line at which it can be grabbed
 
 
@@ -130,15 +131,28 @@ class SplitView:
 
     def _part(self, place: float) -> Any:
         """The source's pixels left of the line, of each level; at least one column: a layer cannot be empty."""
-        levels = self._source.data if self._source.multiscale else [self._source.data]
-        widths = [level.shape[self._axis] for level in levels]
-        shown = max(1, round(place * widths[-1]))  # columns of the coarsest level, so that all end at one line
+        levels = self._levels()
+        width, coarsest = self._width, max(levels)
+        shown = max(1, round(place * width / coarsest)) * coarsest if place < 1 else width
         parts = []
-        for level, width in zip(levels, widths, strict=True):
+        for factor, level in levels.items():
             index = [slice(None)] * self._source.ndim
-            index[self._axis] = slice(0, shown * round(width / widths[-1]))
+            index[self._axis] = slice(0, -(-shown // factor))  # all levels end at one line
             parts.append(level[tuple(index)])
         return parts if self._source.multiscale else parts[0]
+
+    def _levels(self) -> dict[int, Any]:
+        """By how many of its columns make one: the source, and those levels that a line can cut like it."""
+        if not self._source.multiscale:
+            return {1: self._source.data}
+        width = self._width
+        levels: dict[int, Any] = {}
+        for level in self._source.data:
+            columns = level.shape[self._axis]
+            factor = round(width / columns)
+            if factor == 1 or (columns >= LEAST_COLUMNS and columns in (width // factor, -(-width // factor))):
+                levels.setdefault(factor, level)
+        return levels
 
     @property
     def _axis(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from typing import Any
 
@@ -93,18 +94,13 @@ class ViewTab(QWidget):
         return box
 
     def take_key(self) -> None:
-        """Flip by the key: of several widgets the one that was docked or has restored last does."""
-        reference = weakref.ref(self)  # the viewer keeps what is bound, and must not keep the widget
-
-        def flip_result(viewer: Any) -> None:
-            tab = reference()
-            if tab is not None:
-                tab.flip()
-
-        self._desk.viewer().bind_key(FLIP_KEY, flip_result, overwrite=True)
+        """Flip by the key: of several widgets that are open, the one that has restored last does."""
+        _OPEN[self] = time.monotonic()
+        self._desk.viewer().bind_key(FLIP_KEY, _flip_last, overwrite=True)
 
     def close_down(self) -> None:
-        """The dock is closed: end the preview and the split."""
+        """The dock is closed: end the preview and the split, and leave the key to others."""
+        _OPEN.pop(self, None)
         self.live.setChecked(False)
         self.splits.setChecked(False)
 
@@ -123,9 +119,10 @@ class ViewTab(QWidget):
         self.preview.region_layer = self.where.layer
         self.preview.request()
 
-    def _placed(self, _: Any) -> None:
+    def _placed(self, placed: Any) -> None:
         """The full result is there: the preview would cover it, and the split shows the new one."""
-        self.take_key()
+        if placed is not None:
+            self.take_key()
         self.live.setChecked(False)
         if self.splits.isChecked():
             self._split(True)
@@ -164,6 +161,15 @@ class ViewTab(QWidget):
             )
         return source, restored
 
+    def viewer(self) -> Any:
+        """In which the tab is docked."""
+        return self._desk.viewer()
+
+    @property
+    def restored(self) -> bool:
+        """Whether there is a result to flip."""
+        return self._desk.placed is not None
+
     def flip(self) -> None:
         """Hide the restored layer, or show it again."""
         try:
@@ -175,3 +181,13 @@ class ViewTab(QWidget):
         self.live.setChecked(False)
         shown = flip(self._desk.viewer(), restored)
         self._desk.tell("After: the restored layer." if shown else "Before: the source.")
+
+
+_OPEN: weakref.WeakKeyDictionary[ViewTab, float] = weakref.WeakKeyDictionary()  # since when each has the key
+
+
+def _flip_last(viewer: Any) -> None:
+    """What the viewer binds: it keeps that for ever, and must not keep a widget."""
+    tabs = [tab for tab in _OPEN if tab.viewer() is viewer]
+    if tabs:
+        max(tabs, key=lambda tab: (tab.restored, _OPEN[tab])).flip()

@@ -137,21 +137,34 @@ def _lies_there(weight: nn.Parameter, device: Device) -> bool:
     return weight.device == device.torch and laid_out
 
 
+_WISHES = threading.local()
+
+
+def look_before_layers(network: nn.Module) -> None:
+    """Let each convolution of a network look first whether its pass is to stop; once, when the network is made."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_pre_hook(_look)
+
+
+def _look(module: nn.Module, inputs: object) -> None:
+    should_stop: Callable[[], bool] | None = getattr(_WISHES, "should_stop", None)
+    if should_stop is not None and should_stop():
+        raise Cancelled("restore")
+
+
 @contextlib.contextmanager
-def stopping_between_layers(network: nn.Module, should_stop: Callable[[], bool]) -> Iterator[None]:
-    """A pass over a large tile takes seconds: look for a wish to stop before each layer, in this thread alone."""
-    thread = threading.get_ident()
+def stopping_between_layers(should_stop: Callable[[], bool]) -> Iterator[None]:
+    """A pass over a large tile takes seconds: look for a wish to stop before each layer, of this thread's passes alone.
 
-    def look(module: nn.Module, inputs: object) -> None:
-        if threading.get_ident() == thread and should_stop():
-            raise Cancelled("restore")
-
-    hooks = [module.register_forward_pre_hook(look) for module in network.modules() if isinstance(module, nn.Conv2d)]
+    Never around a yield: the caller's own passes would look, too. See `look_before_layers`.
+    """
+    before = getattr(_WISHES, "should_stop", None)
+    _WISHES.should_stop = should_stop
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        _WISHES.should_stop = before
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_vae_repair.vae.device import look_before_layers
 from napari_vae_repair.vae.model import ResidualBlock
 
 CELL_PX = 16
@@ -84,6 +85,7 @@ class DamageBranch(nn.Module):
         self.up = nn.ModuleList(ResidualBlock(width) for width in WIDTHS[:-1])
         self.out = nn.Conv2d(WIDTHS[0], 4, 3, padding=1)
         nn.init.constant_(self.out.bias, RARE)  # type: ignore[arg-type]
+        look_before_layers(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, 1, Y, X)`` logit of the probability that a pixel is damaged, of ``(B, 1, Y, X)`` in network units."""

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from napari_vae_repair.image.tiles import Window
 from napari_vae_repair.settings import Network
+from napari_vae_repair.vae.device import look_before_layers
 from napari_vae_repair.vae.latent import Gaussian
 
 Noise = Callable[[int, Gaussian], Tensor | None]
@@ -130,6 +131,7 @@ class HierarchicalVAE(nn.Module):
         )
         self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(widths))
         self.head = nn.Conv2d(widths[0], 4 * channels, 3, padding=1)
+        look_before_layers(self)
 
     @property
     def stride(self) -> int:

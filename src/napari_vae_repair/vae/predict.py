@@ -10,15 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_vae_repair.image.pyramid import halved, halved_damage
+from napari_vae_repair.image.pyramid import halved_damage
 from napari_vae_repair.image.tiles import Tile, Window, plan_tiles
+from napari_vae_repair.image.zarr_levels import halved
 from napari_vae_repair.running import finished
 from napari_vae_repair.vae.device import Device, memory_released, on_device, stopping_between_layers
 from napari_vae_repair.vae.latent import Gaussian, Place, coordinate_noise
 from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.posterior import Accumulator, Posterior, Tally
-from napari_vae_repair.vae.record import ValueRange, View
-from napari_vae_repair.vae.scales import halved_window, slow_noise, with_margin
+from napari_vae_repair.vae.record import ValueRange, View, most_scales
+from napari_vae_repair.vae.scales import MARGIN_PX, halved_window, slow_noise, with_margin
 
 BLEND_PX = 16
 
@@ -50,8 +51,8 @@ def predict_steps(
     damaged : ndarray of bool
         ``(N, Y, X)``; filled by the network.
     views : sequence of View
-        One for each plane; where it has a coarser one, means over 2 x 2 pixels are restored too, before and within
-        the first step, and what is restored is free of their slow noise.
+        One for each plane; where it has a coarser one, means over 2 x 2 pixels are restored too, within the plane's
+        first step, and their slow noise is taken away.
     one_pass : bool
         Whether the mean is one pass with the latents at their means; else it is the mean of the samples.
     samples : int
@@ -68,9 +69,9 @@ def predict_steps(
         Polled before each layer of the network.
     corner : tuple of int
         Plane, row and column of a larger stack at which `planes` begin, rows and columns multiples of the network's
-        stride: samples have the noise of that place.
+        stride, and of twice as much for each coarser scale: samples have the noise of that place.
     wanted : tuple of slice or None
-        Rows and columns that are restored, the others are looked at alone and stay 0; None = all.
+        Rows and columns that are restored, the others are looked at alone; None = all.
 
     Yields
     ------
@@ -84,63 +85,67 @@ def predict_steps(
     DeviceMemoryError
         If the device's memory is exhausted.
     """
-    deep = {index: view.coarser for index, view in enumerate(views) if view.coarser is not None}
-    wanted = wanted if wanted is None or not deep else with_margin(wanted, *planes.shape[2:])
-    coarse = _coarser_means(network, planes, damaged, deep, wanted, tile_px, device, should_stop) if deep else None
+    if wanted is not None and most_scales(views) > 1:
+        wanted = with_margin(wanted, *planes.shape[2:])
+        tile_px += 2 * MARGIN_PX + 2  # the margin must not make four tiles of one
     with memory_released(device):
         network = on_device(network, device)
-        with stopping_between_layers(network, should_stop):
-            tiles = _plan(network, planes.shape[2], planes.shape[3], tile_px, wanted)
-            posterior = Accumulator(planes.shape, samples if keep_samples else 0)
-            decodings: list[int | None] = [None] * one_pass + list(range(samples))
-            done, in_all = 0, len(planes) * len(tiles) * len(decodings)
-            for index, view in enumerate(views):
-                for tile in tiles:
-                    seen, lost, told = _read(planes[index], damaged[index], tile, view, device)
-                    tally = Tally()
-                    # never around a yield: the caller would run without gradients too
-                    with torch.no_grad(), device.precision():
-                        encoded = network.encode(seen, lost, told)
-                    windows = network.windows(tile.crop, *seen.shape[2:])
-                    y, x = (start + part.start for start, part in zip(corner[1:], tile.read, strict=True))
-                    place = Place(seed, corner[0] + index, 0, y, x)
-                    for sample in decodings:
-                        noise = _no_noise if sample is None else _noise_at(replace(place, sample=sample), windows)
-                        with torch.no_grad(), device.precision():
-                            clean = network.decode(encoded, noise, divergence=False, windows=windows).clean
-                        decoded = _prepared_units(clean, tile.crop, windows[0], view.value_range)
-                        if sample is None:
-                            posterior.add_mean(index, tile, decoded)
-                        else:
-                            tally.add(decoded)
-                            posterior.add_sample(sample, index, tile, decoded)
-                        done += 1
-                        yield done, in_all
-                    posterior.add(index, tile, tally, mean_too=not one_pass)
-            result = posterior.result()
-            if coarse is not None:
-                _take_slow_noise(result, coarse, deep, wanted)
-            return result
+        tiles = _plan(network, planes.shape[2], planes.shape[3], tile_px, wanted)
+        posterior = Accumulator(planes.shape, samples if keep_samples else 0)
+        decodings: list[int | None] = [None] * one_pass + list(range(samples))
+        done, in_all = 0, len(planes) * len(tiles) * len(decodings)
+        coarse: dict[int, NDArray[np.float32]] = {}
+        for index, view in enumerate(views):
+            if view.coarser is not None:
+                plane, lost_there = planes[[index]], damaged[[index]]
+                coarse[index] = _coarser_means(
+                    *(network, plane, lost_there, view.coarser, wanted, tile_px, device, should_stop)
+                )
+            for tile in tiles:
+                seen, lost, told = _read(planes[index], damaged[index], tile, view, device)
+                tally = Tally()
+                # never around a yield: the caller would run without gradients too
+                with torch.no_grad(), device.precision(), stopping_between_layers(should_stop):
+                    encoded = network.encode(seen, lost, told)
+                windows = network.windows(tile.crop, *seen.shape[2:])
+                y, x = (start + part.start for start, part in zip(corner[1:], tile.read, strict=True))
+                place = Place(seed, corner[0] + index, 0, y, x)
+                for sample in decodings:
+                    noise = _no_noise if sample is None else _noise_at(replace(place, sample=sample), windows)
+                    with torch.no_grad(), device.precision(), stopping_between_layers(should_stop):
+                        clean = network.decode(encoded, noise, divergence=False, windows=windows).clean
+                    decoded = _prepared_units(clean, tile.crop, windows[0], view.value_range)
+                    if sample is None:
+                        posterior.add_mean(index, tile, decoded)
+                    else:
+                        tally.add(decoded)
+                        posterior.add_sample(sample, index, tile, decoded)
+                    done += 1
+                    yield done, in_all
+                posterior.add(index, tile, tally, mean_too=not one_pass)
+        result = posterior.result()
+        for index, means in coarse.items():
+            _take_slow_noise(result, index, means, views[index], wanted)
+        return result
     raise AssertionError("memory_released raises where it swallows")
 
 
 def _coarser_means(
     network: HierarchicalVAE,
-    planes: NDArray[np.float32],
+    plane: NDArray[np.float32],
     damaged: NDArray[np.bool_],
-    deep: dict[int, View],
+    view: View,
     wanted: Window | None,
     tile_px: int,
     device: Device,
     should_stop: Callable[[], bool],
 ) -> NDArray[np.float32]:
-    """``(len(deep), C, Y / 2, X / 2)`` what the planes with a coarser view are restored to there, in one pass."""
-    chosen = list(deep)
+    """``(C, Y / 2, X / 2)`` what means over 2 x 2 pixels of ``(1, C, Y, X)`` are restored to, in one pass."""
     steps = predict_steps(
         network,
-        halved(planes[chosen]),
-        halved_damage(damaged[chosen]),
-        list(deep.values()),
+        halved(plane, (2, 3)),
+        halved_damage(damaged),
+        [view],
         one_pass=True,
         samples=0,
         keep_samples=False,
@@ -150,21 +155,22 @@ def _coarser_means(
         should_stop=should_stop,
         wanted=None if wanted is None else halved_window(wanted),
     )
-    return finished(steps).mean
+    (means,) = finished(steps).mean
+    return np.asarray(means)
 
 
 def _take_slow_noise(
-    posterior: Posterior, coarse: NDArray[np.float32], deep: dict[int, View], wanted: Window | None
+    posterior: Posterior, index: int, coarse: NDArray[np.float32], view: View, wanted: Window | None
 ) -> None:
-    """Take what the one pass left of it away from the mean, and as much from each sample."""
+    """Take what the one pass left of it away from the mean of a plane, and as much from each sample."""
+    assert view.coarser is not None
     rows, columns = wanted or (slice(None), slice(None))
     fewer = (slice(None), slice(None)) if wanted is None else halved_window(wanted)
-    for (index, view), means in zip(deep.items(), coarse, strict=True):
-        mean = posterior.mean[index, :, rows, columns]
-        left = slow_noise(mean, means[:, *fewer], view.noise_std or 0.0)
-        mean -= left
-        if posterior.samples is not None:
-            posterior.samples[:, index, :, rows, columns] -= left
+    mean = posterior.mean[index, :, rows, columns]
+    left = slow_noise(mean, coarse[:, *fewer], view.coarser.noise_std or 0.0)
+    mean -= left
+    if posterior.samples is not None:
+        posterior.samples[:, index, :, rows, columns] -= left
 
 
 def latent_means(

@@ -49,7 +49,7 @@ def compare(
         Patches of a pass, fewer where memory is short; None = all.
     """
     probe = correlated_noise(batch, torch.Generator(device.torch).manual_seed(seed))
-    with stopping_between_layers(before, should_stop), stopping_between_layers(after, should_stop):
+    with stopping_between_layers(should_stop):
         risks = [risks_of(network, batch, probe, at_once or len(probe)) for network in (before, after)]
     difference = (risks[1] - risks[0])[batch.counted.sum(dim=(1, 2, 3)) > 0]
     error = float(difference.std() / math.sqrt(len(difference))) if len(difference) > 1 else math.inf

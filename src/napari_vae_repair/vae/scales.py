@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from napari_vae_repair.image.pyramid import doubled, halved
+from napari_vae_repair.image.pyramid import doubled
 from napari_vae_repair.image.tiles import Window
+from napari_vae_repair.image.zarr_levels import halved
 
 BLUR_PX = 0.7  # of the coarser scale: its highest frequencies are better known at the finer one
 MARGIN_PX = 8  # what blurring and interpolating look at on each side; even
@@ -36,7 +37,7 @@ def slow_noise(fine: NDArray[np.float32], coarse: NDArray[np.float32], std: floa
     ndarray of float32
         ``(C, Y, X)`` to be taken away from the finer scale.
     """
-    left = np.clip(halved(fine) - coarse, -std, std)
+    left = np.clip(halved(fine, (1, 2)) - coarse, -std, std)
     return doubled(gaussian_filter(left, (0, BLUR_PX, BLUR_PX)), *fine.shape[1:])
 
 
@@ -45,10 +46,8 @@ def reach_px(halo_px: int, scales: int) -> int:
     return halo_px if scales == 1 else MARGIN_PX + max(halo_px, 2 * reach_px(halo_px, scales - 1))
 
 
-def with_margin(wanted: Window | None, height: int, width: int) -> Window:
-    """Even corners around a window, or the end of a plane; None = all of it."""
-    if wanted is None:
-        return slice(0, height), slice(0, width)
+def with_margin(wanted: Window, height: int, width: int) -> Window:
+    """Even corners around a window, or the end of a plane."""
     rows, columns = (
         slice(max(part.start - MARGIN_PX, 0) // 2 * 2, min(-(-(part.stop + MARGIN_PX) // 2) * 2, side))
         for part, side in zip(wanted, (height, width), strict=True)
