@@ -19,6 +19,7 @@ from napari_vae_repair.image.compare import compare_planes
 from napari_vae_repair.image.record import Image
 from napari_vae_repair.preparation import as_image, check_reference
 from napari_vae_repair.ranking import Compared, Comparison
+from napari_vae_repair.running import finished
 from napari_vae_repair.settings import Settings
 
 __all__ = ["Compared", "Comparison", "ComparisonProgress", "compare", "compare_steps"]
@@ -105,15 +106,14 @@ def compare(
         as_image(image, axes), only=only, reference=reference, settings=settings, should_stop=should_stop
     )
     told = ""
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as end:
-            found: Comparison = end.value
-            return found
+
+    def tell(progress: ComparisonProgress) -> None:
+        nonlocal told
         if on_step is not None and progress.method != told:
             told = progress.method
             on_step(told, progress.done, progress.total)
+
+    return finished(steps, tell)
 
 
 def compare_steps(

@@ -12,7 +12,6 @@ from napari_vae_repair.grading import graded
 from napari_vae_repair.image.measured import measured_sample
 from napari_vae_repair.image.opponent import to_opponent
 from napari_vae_repair.image.preprocess import FittedChain, extend_chain
-from napari_vae_repair.image.pyramid import halved_damage
 from napari_vae_repair.image.zarr_levels import halved
 from napari_vae_repair.noise.estimate import SHARED, estimate_noise
 from napari_vae_repair.noise.record import NoiseModel
@@ -202,7 +201,7 @@ def _coarser(
         return None
     coarser: list[View] = []
     for _ in range(COARSER):
-        planes, damaged = halved(planes, (2, 3)), halved_damage(damaged)
+        planes, damaged = halved(planes, (2, 3)), halved(damaged, (1, 2))
         seen = see_noise(branch, planes, damaged, device)
         if seen is None or (not coarser and max(seen.correlation) < FAR_SHARED):
             return None

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter, zoom
 from skimage.data import camera
 
 from napari_vae_repair import conditioning, restore
-from napari_vae_repair.image.pyramid import doubled, halved_damage
+from napari_vae_repair.image.pyramid import doubled
 from napari_vae_repair.image.zarr_levels import halved
 from napari_vae_repair.vae.scales import MARGIN_PX, halved_window, reach_px, slow_noise, with_margin
 
@@ -39,7 +39,7 @@ def test_means_and_their_damage_of_odd_sides() -> None:
     np.testing.assert_allclose(halved(plane, (1, 2)), [[[3, 5, 6.5], [10.5, 12.5, 14]]])
     lost = np.zeros((1, 3, 5), dtype=bool)
     lost[0, :2, :2] = lost[0, 2, 4] = lost[0, 2, 0] = True
-    assert halved_damage(lost).tolist() == [[[True, False, False], [False, False, True]]]
+    assert halved(lost, (1, 2)).tolist() == [[[True, False, False], [False, False, True]]]
     np.testing.assert_allclose(doubled(halved(plane * 0 + 4, (1, 2)), 3, 5), plane * 0 + 4)
 
 

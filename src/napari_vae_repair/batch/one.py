@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,19 +143,17 @@ def run(
     from napari_vae_repair.pipeline import restore_steps
 
     saved = save_model_to is None
-    steps: Generator[Progress, None, Restoration] = restore_steps(image, settings, reference=reference)
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as end:
-            restoration: Restoration = end.value
-            return restoration
+
+    def tell_and_save(progress: Progress) -> None:
+        nonlocal saved
         on_step(progress)
         if not saved and progress.model is not None:
             from napari_vae_repair.vae.checkpoint import save_model
 
             on_written(str(save_model(progress.model, str(save_model_to))))
             saved = True
+
+    return finished(restore_steps(image, settings, reference=reference), tell_and_save)
 
 
 def _write_images(job: Job, image: Image, restoration: Restoration, on_written: Callable[[str], None]) -> None:

@@ -30,14 +30,6 @@ def pyramid(image: NDArray[np.float32], shapes: Sequence[tuple[int, ...]]) -> li
     return levels
 
 
-def halved_damage(damaged: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """``(..., Y / 2, X / 2)``, rounded up: where nothing of the 2 x 2 pixels was measured."""
-    padded = np.pad(
-        damaged, [(0, 0)] * (damaged.ndim - 2) + [(0, side % 2) for side in damaged.shape[-2:]], mode="edge"
-    )
-    return np.asarray(padded[..., ::2, ::2] & padded[..., 1::2, ::2] & padded[..., ::2, 1::2] & padded[..., 1::2, 1::2])
-
-
 def doubled(plane: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     """``(C, Y, X)`` interpolated linearly at twice as many pixels, of which the first rows and columns are kept."""
     channels, rows, columns = plane.shape

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_vae_repair.image.pyramid import halved_damage
 from napari_vae_repair.image.tiles import Tile, Window, plan_tiles
 from napari_vae_repair.image.zarr_levels import halved
 from napari_vae_repair.running import finished
@@ -144,7 +143,7 @@ def _coarser_means(
     steps = predict_steps(
         network,
         halved(plane, (2, 3)),
-        halved_damage(damaged),
+        halved(damaged, (1, 2)),
         [view],
         one_pass=True,
         samples=0,
