@@ -11,7 +11,7 @@ import torch
 from napari_vae_repair import joint
 from napari_vae_repair.errors import Cancelled, InputError, SettingsError
 from napari_vae_repair.image.record import Image
-from napari_vae_repair.joint import train_on
+from napari_vae_repair.joint import train, train_on
 from napari_vae_repair.phases import Progress
 from napari_vae_repair.pipeline import restore
 from napari_vae_repair.settings import Settings, make_settings
@@ -135,6 +135,24 @@ def test_a_budget_of_seconds_and_a_warm_start(noisy: np.ndarray, always_kept: No
     second, _ = run(train_on([Image(noisy, "YX", name="b")], make_settings(model=path, adapt_steps=3)))
     assert second.training["adapted"]["before"] == first.training["adapted"]
     assert [entry["name"] for entry in second.training["trained_on"]] == ["a", "b"]
+
+
+def test_the_plain_call_is_the_run_of_steps(noisy: np.ndarray, tiny: Settings) -> None:
+    told: list[Progress] = []
+    model = train([noisy, noisy[::-1]], tiny, epochs=2, on_step=told.append)
+    expected, _ = run(train_on([Image(noisy, "YX"), Image(noisy[::-1], "YX")], make_settings(tiny, epochs=2)))
+    assert same_weights(model, expected)
+    assert [entry["name"] for entry in model.training["trained_on"]] == ["image 0", "image 1"]
+    assert told[-1].model is not None
+    with pytest.raises(Cancelled):
+        train([noisy], tiny, should_stop=lambda: True)
+
+
+def test_one_array_is_no_sequence_of_images(noisy: np.ndarray, tiny: Settings) -> None:
+    with pytest.raises(InputError, match=r"train\(\[image\]"):
+        train(noisy, tiny)
+    with pytest.raises(InputError, match="No image"):
+        train([], tiny)
 
 
 def test_no_image_is_written_to(noisy: np.ndarray, tiny: Settings) -> None:

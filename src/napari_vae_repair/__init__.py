@@ -9,13 +9,24 @@ TYPE_CHECKING = False  # type checkers read it as True; importing `typing` would
 if TYPE_CHECKING:
     from napari_vae_repair.comparison import compare
     from napari_vae_repair.damage import find_damage
+    from napari_vae_repair.joint import train
     from napari_vae_repair.pipeline import encode, restore
     from napari_vae_repair.restoration import Restoration
     from napari_vae_repair.settings import Settings
-    from napari_vae_repair.vae.checkpoint import load_model
+    from napari_vae_repair.vae.checkpoint import load_model, save_model
 
 __version__ = "0.1.0"
-__all__ = ["Restoration", "Settings", "compare", "encode", "find_damage", "load_model", "restore"]
+__all__ = [
+    "Restoration",
+    "Settings",
+    "compare",
+    "encode",
+    "find_damage",
+    "load_model",
+    "restore",
+    "save_model",
+    "train",
+]
 
 _HOME = {
     "Restoration": "restoration",
@@ -25,6 +36,8 @@ _HOME = {
     "find_damage": "damage",
     "load_model": "vae.checkpoint",
     "restore": "pipeline",
+    "save_model": "vae.checkpoint",
+    "train": "joint",
 }
 
 

@@ -7,7 +7,7 @@ sizes are cut into windows of one size.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from napari_vae_repair.conditioning import Conditioned
 from napari_vae_repair.errors import InputError, SettingsError
 from napari_vae_repair.image.axes import Layout
-from napari_vae_repair.image.record import Image
+from napari_vae_repair.image.record import NAMELESS, Image
 from napari_vae_repair.phases import (
     Damaged,
     Progress,
@@ -25,13 +25,15 @@ from napari_vae_repair.phases import (
     as_seen,
     fit,
     model_of,
+    never,
     refine,
     show,
     steps_in_force,
     stop_if,
 )
-from napari_vae_repair.preparation import colour_planes, mask_planes, prepare
-from napari_vae_repair.settings import Settings
+from napari_vae_repair.preparation import as_image, colour_planes, mask_planes, prepare
+from napari_vae_repair.running import finished
+from napari_vae_repair.settings import Settings, make_settings
 from napari_vae_repair.vae.adapt import Seen, obstacle
 from napari_vae_repair.vae.device import Device, choose_device
 from napari_vae_repair.vae.record import Model, trained_on
@@ -55,10 +57,62 @@ class _Look:
         return np.repeat(np.arange(channels), len(self.damaged) // channels)
 
 
+def train(
+    images: Sequence[Any],
+    settings: Settings | None = None,
+    *,
+    axes: str | None = None,
+    on_step: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    **changes: Any,
+) -> Model:
+    """Train one model on several images of one kind, for ``restore(other, model=...)``.
+
+    Parameters
+    ----------
+    images : sequence of arrays, dask arrays or napari Image layers
+        As `restore` takes them; sizes, values and noise may differ, the number of colours not. Never written to.
+    settings : Settings, optional
+        With ``adapt_seconds`` or ``adapt_steps`` the starter is adapted to all of them, with ``model="scratch"`` a
+        network is trained on nothing else.
+    axes : str, optional
+        Of all images, as `restore`.
+    on_step : callable, optional
+        Called with each `Progress`.
+    should_stop : callable, optional
+        Polled before each image and after each step; True ends the training with `Cancelled`.
+    **changes
+        Single fields of `settings`, as in ``train([first, second], adapt_seconds=60)``.
+
+    Returns
+    -------
+    Model
+        `save_model` keeps it. Adapting keeps the starter as it was where held-out blocks do not say that it got surely
+        better: ``training["adapted"]["accepted"]`` is False then.
+
+    Raises
+    ------
+    VaeRepairError
+        As `train_on`.
+    """
+    if hasattr(images, "ndim") or hasattr(images, "multiscale"):
+        raise InputError(
+            f"One {type(images).__name__} was given.",
+            "A sequence of images is trained on; whether a stack is one image or many cannot be told.",
+            "Put it into a list, as in train([image], adapt_seconds=60), or list(stack).",
+        )
+    chosen = make_settings(settings, **changes)
+    given = [as_image(image, axes) for image in images]
+    for index, image in enumerate(given):
+        if image.name == NAMELESS:  # so that errors and the model's record tell which one is meant
+            given[index] = replace(image, name=f"{NAMELESS} {index}")
+    return finished(train_on(given, chosen, should_stop=should_stop or never), on_step)
+
+
 def train_on(
-    images: Sequence[Image], settings: Settings, *, should_stop: ShouldStop = lambda: False
+    images: Sequence[Image], settings: Settings, *, should_stop: ShouldStop = never
 ) -> Generator[Progress, None, Model]:
-    """Train one model on several images.
+    """The steps of `train`, for callers with an event loop of their own.
 
     Parameters
     ----------
@@ -108,7 +162,7 @@ def train_on(
         channel = np.concatenate([look.channel + offset for look, offset in zip(looks, offsets, strict=True)])
         training = Prepared(joint.prepared, damaged, channel, joint.noise)
         return (yield from fit(training, joint.chains, settings, device, should_stop, images))
-    adapted, _ = yield from refine(model, joint, damaged, settings, device, should_stop, lambda: False)
+    adapted, _ = yield from refine(model, joint, damaged, settings, device, should_stop, never)
     return trained_on(adapted, images)
 
 

@@ -12,7 +12,7 @@ from napari_vae_repair.chain import Step, format_chain
 from napari_vae_repair.errors import InputError, SettingsError
 from napari_vae_repair.image.axes import Layout, axes_letters, default_axes
 from napari_vae_repair.image.preprocess import FittedChain, fit_chain
-from napari_vae_repair.image.record import Image, check_pixels
+from napari_vae_repair.image.record import NAMELESS, Image, check_pixels
 from napari_vae_repair.noise.estimate import estimate_noise
 from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.settings import EstimatedNoise, GivenNoise, Settings
@@ -26,7 +26,7 @@ def as_image(image: Any, axes: str | None = None, mask: Any = None) -> Image:
     InputError
         If it is none of these, or no restoration could use it.
     """
-    name = "image"
+    name = NAMELESS
     if isinstance(image, Image):
         masked = image.mask if mask is None else np.asarray(mask)
         return replace(image, axes=axes or image.axes, mask=masked)

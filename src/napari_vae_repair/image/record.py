@@ -15,7 +15,7 @@ from napari_vae_repair.image.axes import check_axes, spatial_shape
 
 MIN_SIDE_PX = 8
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-
+NAMELESS = "image"  # what an array is called
 
 Colours = tuple[tuple[int, int, int], ...]
 
@@ -48,7 +48,7 @@ class Image:
     pixels: NDArray[np.generic]
     axes: str
     mask: NDArray[np.bool_] | None = None
-    name: str = "image"
+    name: str = NAMELESS
     pixel_size_um: dict[str, float] = field(default_factory=dict)
     channel_names: tuple[str, ...] = ()
     channel_colours: Colours = ()

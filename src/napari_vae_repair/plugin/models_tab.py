@@ -99,7 +99,7 @@ class ModelsTab(QWidget):
         self.train_button = self._button(
             "Train on selected layers…",
             self._ask_to_train,
-            "API: joint.train_on(images, settings). One model for all the selected Image layers: the starter adapted "
+            "API: train(images, settings). One model for all the selected Image layers: the starter adapted "
             "to them, or trained from scratch, as the fields say.",
         )
         grid = QGridLayout()
