@@ -18,6 +18,7 @@ import pytest
 
 from napari_vae_repair.chain import PRESETS, Normalise
 from napari_vae_repair.errors import InputError, SettingsError
+from napari_vae_repair.plugin import widget as widget_module
 from napari_vae_repair.plugin.layers import METADATA_KEY
 from napari_vae_repair.plugin.noise_fields import GIVEN, JOINT
 from napari_vae_repair.plugin.snapshot import Snapshot
@@ -170,6 +171,15 @@ def test_running_again_replaces_our_layers(viewer: Any, docked: Any, noisy: Nois
         docked.start()
         finish(docked)
     assert len(viewer.layers) == 4
+
+
+def test_once_docked_it_loads_ahead_what_the_first_run_needs(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr(widget_module, "load_ahead", lambda: calls.append(True))
+    widget = VaeRepairWidget(viewer)
+    assert calls == []
+    viewer.window.add_dock_widget(widget)
+    assert calls == [True]
 
 
 # ---- cancelling, closing, pressing twice

@@ -1,6 +1,6 @@
 """The dock widget: choose a layer, press Restore, get the restored layer, its residual and its uncertainty.
 
-Nothing here imports PyTorch, scikit-image or napari; the worker's thread does.
+Nothing here imports PyTorch, scikit-image or napari; threads do, the first of them once the widget is docked.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from psygnal import Signal
 from qtpy.QtWidgets import QFileDialog, QTabWidget
 
 from napari_vae_repair.errors import InputError, SettingsError, VaeRepairError
+from napari_vae_repair.plugin.ahead import load_ahead
 from napari_vae_repair.plugin.compare_tab import CompareTab
 from napari_vae_repair.plugin.controls import Controls
 from napari_vae_repair.plugin.copying import CopyRow, command_of, python_of, settings_of
@@ -406,6 +407,7 @@ class VaeRepairWidget(Container[Widget]):
     def _docked(self) -> None:
         if self.viewer() is not None:
             self.view.take_key()
+            load_ahead()
 
     def _undocked(self) -> None:
         """The dock is closed, and nobody is left to see or to cancel anything."""
