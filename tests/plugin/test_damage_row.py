@@ -73,6 +73,37 @@ def test_found_damage_is_added_to_what_was_marked_by_hand(viewer: Any, widget: A
     assert mask.data[5, 7] == 1
 
 
+@pytest.mark.parametrize("kind", ["shapes", "labels of one plane"])
+def test_what_another_kind_of_layer_marks_is_not_lost(
+    viewer: Any, widget: Any, noisy: Noisy, qtbot: Any, kind: str
+) -> None:
+    viewer.add_image(hot(noisy(2, 40, 48)), name="stack")
+    drawn = np.zeros((40, 48), np.uint8)
+    drawn[10:15, 10:16] = 1
+    if kind == "shapes":
+        given = viewer.add_shapes([[[10, 10], [10, 15], [14, 15], [14, 10]]], shape_type="rectangle", name="drawn")
+    else:
+        given = viewer.add_labels(drawn, name="drawn")
+    widget.reset_choices()
+    widget.mask_layer.value = given
+    widget.damage.find_damage()
+    qtbot.waitUntil(lambda: not widget.running, timeout=60_000)
+    mask = viewer.layers["stack damage"]
+    assert widget.mask_layer.value is mask
+    assert (mask.data[:, 10:14, 10:15] == 1).all()
+    assert (mask.data[:, 5, 7] == 1).all()
+    assert "beside what 'drawn' marks" in widget.status.value
+
+
+def test_the_current_plane_alone_is_looked_at_and_marked(viewer: Any, widget: Any, noisy: Noisy, qtbot: Any) -> None:
+    viewer.add_image(hot(noisy(3, 40, 48)), name="stack")
+    viewer.dims.set_current_step(0, 1)
+    widget.plane_only.value = True
+    widget.damage.find_damage()
+    qtbot.waitUntil(lambda: not widget.running, timeout=60_000)
+    assert (viewer.layers["stack damage"].data[:, 5, 7] > 0).tolist() == [False, True, False]
+
+
 def test_an_image_without_damage_gets_no_mask(viewer: Any, widget: Any, noisy: Noisy, qtbot: Any) -> None:
     viewer.add_image(noisy(40, 48), name="image")
     widget.damage.find_damage()

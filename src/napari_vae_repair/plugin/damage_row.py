@@ -12,9 +12,10 @@ from magicgui.widgets.bases import Widget
 from numpy.typing import NDArray
 
 from napari_vae_repair.errors import VaeRepairError
-from napari_vae_repair.plugin.damage_mask import type_of
+from napari_vae_repair.plugin.damage_mask import damage_mask, type_of
 from napari_vae_repair.plugin.desk import Chosen, Desk, Steps
 from napari_vae_repair.plugin.forecast import Update
+from napari_vae_repair.plugin.snapshot import chosen_part
 from napari_vae_repair.plugin.storing import check_fits
 from napari_vae_repair.plugin.worker import import_pipeline
 
@@ -22,6 +23,7 @@ BRUSH_SHARE = 0.01  # of the plane's larger side: the diameter of the brush at f
 SMALLEST_BRUSH_PX = 3
 MARK = 1
 Mask = NDArray[np.bool_]
+Index = tuple[int | slice, ...]
 
 
 class DamageRow(Container[Widget]):
@@ -67,6 +69,9 @@ class DamageRow(Container[Widget]):
     def find_damage(self) -> bool:
         """Look for damage in a thread, and add what is found to the chosen Labels layer, or to a new one.
 
+        A new one takes over what a Shapes layer, or Labels of one plane, mark as damage. With "Current plane only" the
+        others are not looked at.
+
         Returns
         -------
         bool
@@ -75,32 +80,43 @@ class DamageRow(Container[Widget]):
         Raises
         ------
         InputError, SettingsError
-            As `Desk.chosen`.
+            As `Desk.chosen` and `damage_mask`.
         """
-        chosen = self._desk.chosen()
-        return self._desk.work(finding_steps(chosen), lambda found: self._mark(chosen, found), "Finding damage")
+        chosen, marked = self._desk.chosen(), None
+        if not self._fits(chosen) and chosen.mask_layer is not None:
+            marked = damage_mask(chosen.mask_layer, chosen.layer, chosen_part(chosen.layer, None)[1])
+        return self._desk.work(
+            finding_steps(chosen), lambda found: self._mark(chosen, marked, *found), "Finding damage"
+        )
 
-    def _mark(self, chosen: Chosen, found: Mask) -> None:
+    def _fits(self, chosen: Chosen) -> bool:
+        """Whether what is found can be added to the layer that marks the damage."""
+        given = chosen.mask_layer
+        return given is not None and type_of(given) == "labels" and given.data.shape == _shape_of(chosen.layer)
+
+    def _mark(self, chosen: Chosen, marked: Mask | None, index: Index, found: Mask) -> None:
         viewer = self._desk.viewer()
         share = f"{100 * found.mean():.2g} % of the pixels"
         if not found.any():
             self._desk.tell("No damage was found. Mark it by hand: New mask.")
             return
-        given = chosen.mask_layer
-        fits = given is not None and type_of(given) == "labels" and given in viewer.layers
-        labels = given if fits and given.data.shape == found.shape else self._mask_layer(chosen, viewer)
-        fresh = np.nonzero(found & (np.asarray(labels.data) == 0))
-        labels.data_setitem(fresh, MARK)  # goes into the layer's history: Ctrl-Z takes it back
+        fits = self._fits(chosen) and chosen.mask_layer in viewer.layers
+        labels = chosen.mask_layer if fits else self._mask_layer(chosen, viewer)
+        fresh = np.zeros(labels.data.shape, dtype=bool) if marked is None else marked.copy()
+        fresh[index] |= found
+        fresh &= np.asarray(labels.data) == 0
+        labels.data_setitem(np.nonzero(fresh), MARK)  # goes into the layer's history: Ctrl-Z takes it back
         self._use(labels)
         viewer.layers.selection.active = labels
+        beside = "" if marked is None else f", beside what {chosen.mask_layer.name!r} marks"
         self._desk.tell(
-            f"Marked {share} as likely damaged: a proposal. Correct it with brush and eraser, then Restore."
+            f"Marked {share} as likely damaged{beside}: a proposal. Correct it with brush and eraser, then Restore."
         )
 
     def _mask_layer(self, chosen: Chosen, viewer: Any) -> Any:
         """The new layer of the source's shape and place; the same one again while it is empty."""
         layer = chosen.layer
-        name, shape = f"{layer.name} damage", (layer.data[0] if layer.multiscale else layer.data).shape[: layer.ndim]
+        name, shape = f"{layer.name} damage", _shape_of(layer)
         for there in viewer.layers:
             if there.name == name and type_of(there) == "labels" and there.data.shape == shape and not there.data.any():
                 self._use(there)
@@ -120,13 +136,18 @@ class DamageRow(Container[Widget]):
             self._desk.tell(error)
 
 
-def finding_steps(chosen: Chosen) -> Steps[Mask]:
-    """Steps that find damage in a layer, plane by plane; the mask has the shape of the layer without colours."""
-    given = [Chosen(chosen.layer, chosen.settings).snapshot()]
-    check_fits(given[0], chosen.settings, "Finding damage")
-    device = chosen.settings.device
+def _shape_of(layer: Any) -> tuple[int, ...]:
+    """Of all that a mask of the layer covers."""
+    return tuple((layer.data[0] if layer.multiscale else layer.data).shape[: layer.ndim])
 
-    def steps(stop: Event) -> Generator[Update, None, Mask]:
+
+def finding_steps(chosen: Chosen) -> Steps[tuple[Index, Mask]]:
+    """Steps that find damage, plane by plane; where in the layer was looked, and what is damaged there."""
+    given = [Chosen(chosen.layer, chosen.settings, plane_at=chosen.plane_at).snapshot()]
+    check_fits(given[0], chosen.settings, "Finding damage")
+    device, index = chosen.settings.device, given[0].index
+
+    def steps(stop: Event) -> Generator[Update, None, tuple[Index, Mask]]:
         yield Update(0.0, "Reading the layer")
         import_pipeline()
         from napari_vae_repair.damage import find_damage
@@ -143,7 +164,6 @@ def finding_steps(chosen: Chosen) -> Steps[Mask]:
                 break
             yield Update(done / len(places), f"Finding damage: plane {done + 1} of {len(places)}")
             found[place] = find_damage(pixels[place], axes=inner, device=device, should_stop=stop.is_set)
-        found = np.moveaxis(found, range(len(stack)), order)
-        return found
+        return index, np.moveaxis(found, range(len(stack)), order)
 
     return steps
