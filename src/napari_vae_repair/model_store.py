@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from platformdirs import user_data_path
 
 from napari_vae_repair.errors import ImageFileError, ModelFileError
-from napari_vae_repair.image.atomic import replacing
+from napari_vae_repair.image.atomic import check_writable, replacing
 from napari_vae_repair.vae.checkpoint import read_header, save_model
 
 if TYPE_CHECKING:
@@ -122,6 +122,26 @@ class ModelStore:
                 "A model is never overwritten.",
                 "Choose another name, or delete or rename the other model first.",
             )
+        return path
+
+    def writable_path(self, name: str) -> Path:
+        """As `free_path`, once a file was written beside it: so that no training is lost for want of a place.
+
+        Raises
+        ------
+        ModelFileError
+            If the name is refused or taken, or nothing can be written there.
+        """
+        path = self.free_path(name)
+        self._make_folder()
+        try:
+            check_writable(path)
+        except ImageFileError as error:
+            raise ModelFileError(
+                error.received,
+                error.allowed,
+                f"Change it, or name another folder in the environment variable {VARIABLE}.",
+            ) from error
         return path
 
     def add(self, model: Model, name: str) -> Path:

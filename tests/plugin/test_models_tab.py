@@ -346,6 +346,47 @@ def test_the_starter_is_adapted_where_the_fields_say_so(
     assert "adapted from the starter, 3 steps" in tab.details.text()
 
 
+def test_a_model_that_could_not_be_saved_is_kept_for_the_button(
+    tab: ModelsTab, desk: TestDesk, two_layers: list[Any], used: list[str], answer: Callable[..., list[str]]
+) -> None:
+    def full(model: Model, name: str) -> Path:
+        raise ModelFileError("The disk is full.", "There must be room.", "Delete something.")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tab.store, "add", full)
+        tab.train("both")
+    assert used == []
+    assert "The disk is full" in desk.told[-2]
+    assert "'both' is trained but not saved" in desk.told[-1]
+    questions = answer("rescued")
+    tab.save_button.click()
+    assert questions == ["both"]
+    assert restore(two_layers[1], model=tab.store.path_of("rescued")).restored.shape == (2, 40, 24)
+    assert not tab.save_button.isEnabled()
+
+
+def test_nothing_is_trained_for_a_folder_that_cannot_be_written(
+    tab: ModelsTab, desk: TestDesk, two_layers: list[Any], tmp_path: Path
+) -> None:
+    tab.store.folder = tmp_path / "file/models"
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ModelFileError):
+        tab.train("both")
+    assert desk.told == []
+
+
+def test_the_plot_ends_with_what_came_of_the_training(
+    docked: Any, viewer: Any, two_layers: list[Any], monkeypatch: pytest.MonkeyPatch, qtbot: Any
+) -> None:
+    monkeypatch.setattr(adapting, "compare", lambda *_: (True, 0.5))
+    docked.show_settings(Settings(adapt_steps=4))
+    viewer.layers.selection = set(two_layers)
+    assert docked.models.train("adapted")
+    qtbot.waitUntil(lambda: not docked.running, timeout=60_000)
+    assert docked.panel.loss_plot._verdict == "kept: +0.50 dB on held-out blocks"
+    assert docked.panel.loss_plot._steps == [1, 2, 3, 4]
+
+
 def test_a_model_that_is_not_better_is_not_saved(
     tab: ModelsTab, desk: TestDesk, two_layers: list[Any], used: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from psygnal import Signal
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QFileDialog, QLabel, QWidget
+from qtpy.QtWidgets import QApplication, QFileDialog, QLabel, QMessageBox, QWidget
 
 from napari_vae_repair.errors import VaeRepairError
 from napari_vae_repair.pipeline import restore
@@ -239,6 +239,13 @@ def test_the_report_is_saved_as_a_page(
     assert "Trust report of cells" in page
     assert all(finding.name in page for finding in tab.trust.findings)  # type: ignore[union-attr]
     assert str(tmp_path / "report.html") in desk.told[-1]
+    (tmp_path / "report.html").write_text("something else")
+    monkeypatch.setattr(QMessageBox, "question", lambda *args: QMessageBox.StandardButton.No)
+    tab.save_button.click()  # the dialog asked about "report", not about "report.html"
+    assert (tmp_path / "report.html").read_text() == "something else"
+    monkeypatch.setattr(QMessageBox, "question", lambda *args: QMessageBox.StandardButton.Yes)
+    tab.save_button.click()
+    assert "Trust report" in (tmp_path / "report.html").read_text(encoding="utf-8")
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *args: (str(tmp_path / "none" / "r.html"), ""))
     tab.save_button.click()
     assert "could not be written" in desk.told[-1]

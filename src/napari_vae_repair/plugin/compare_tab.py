@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import (
-    QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QPushButton,
@@ -25,7 +24,7 @@ from napari_vae_repair.plugin.layers import add_results
 from napari_vae_repair.plugin.method_list import MethodList
 from napari_vae_repair.plugin.region import Region, shapes_rectangle, visible_region
 from napari_vae_repair.plugin.snapshot import take_snapshot
-from napari_vae_repair.plugin.tab_parts import wrapped
+from napari_vae_repair.plugin.tab_parts import file_to_save, wrapped
 from napari_vae_repair.ranking import Compared, Comparison
 
 if TYPE_CHECKING:
@@ -248,16 +247,12 @@ class CompareTab(QWidget):
                 contact_sheet(self._compares.pixels, self.comparison).save(stream, format="PNG")
 
     def _ask_table(self) -> None:
-        if path := self._ask("Save table", "comparison.csv", "Comma-separated values (*.csv)"):
+        if path := file_to_save(self, "Save table", "comparison.csv", "Comma-separated values (*.csv)"):
             self.save_table(path)
 
     def _ask_figure(self) -> None:
-        if path := self._ask("Save figure", "comparison.png", "PNG (*.png)"):
+        if path := file_to_save(self, "Save figure", "comparison.png", "PNG (*.png)"):
             self.save_figure(path)
-
-    def _ask(self, title: str, name: str, kind: str) -> str:
-        path, _ = QFileDialog.getSaveFileName(self, title, name, kind)
-        return path + Path(name).suffix if path and not Path(path).suffix else path
 
     # ---- what is shown
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QGroupBox, QHBoxLayout, QSizePolicy, QVBoxLayout
+from qtpy.QtWidgets import QComboBox, QFormLayout, QGroupBox, QHBoxLayout, QSizePolicy, QVBoxLayout
 
 from napari_vae_repair.errors import Cancelled, InputError, VaeRepairError
 from napari_vae_repair.image.atomic import replacing
 from napari_vae_repair.plugin.forecast import Update
 from napari_vae_repair.plugin.label_view import LabelView
 from napari_vae_repair.plugin.layers import our_facts
-from napari_vae_repair.plugin.tab_parts import HOW, PART, button, in_lines, wrapped
+from napari_vae_repair.plugin.tab_parts import HOW, PART, button, file_to_save, in_lines, wrapped
 from napari_vae_repair.uncertainty import FEWEST_SAMPLES, label_table_steps
 
 if TYPE_CHECKING:
@@ -164,8 +164,7 @@ class LabelsBox(QGroupBox):
         self._do(self.measure)
 
     def _save_pressed(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(self, "Save table", "labels.csv", "Tables (*.csv)")
-        if path:
+        if path := file_to_save(self, "Save table", "labels.csv", "Tables (*.csv)"):
             self._do(lambda: self._desk.tell(f"Saved {self.save_csv(path)}"))
 
     def _do(self, action: Callable[[], None]) -> None:

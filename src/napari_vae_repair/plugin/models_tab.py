@@ -51,6 +51,7 @@ class ModelsTab(QWidget):
         super().__init__()
         self._desk, self._use = desk, use
         self.store = store or ModelStore()
+        self._unsaved: tuple[Model, str] | None = None  # trained on several layers, and its name
         self.table = ModelsTable()
         self.details = wrapped("")  # plain text: names are anything
         self.details.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -94,7 +95,8 @@ class ModelsTab(QWidget):
         self.save_button = self._button(
             "Save last model…",
             self._ask_to_save,
-            "API: ModelStore().add(model, name). Keep the model of the last restoration.",
+            "API: ModelStore().add(model, name). Keep the model of the last restoration, or what was trained and could "
+            "not be saved.",
         )
         self.train_button = self._button(
             "Train on selected layers…",
@@ -145,7 +147,7 @@ class ModelsTab(QWidget):
         self.default_button.setEnabled(usable)
         self.rename_button.setEnabled(entry is not None)
         self.delete_button.setEnabled(entry is not None)
-        self.save_button.setEnabled(self._desk.placed is not None)
+        self.save_button.setEnabled(self._desk.placed is not None or self._unsaved is not None)
         self.details.setText(description(entry, is_default=same_model(self._model, default_model())))
 
     @property
@@ -202,7 +204,7 @@ class ModelsTab(QWidget):
         InputError, SettingsError, ModelFileError
             Before anything starts, when a layer, a setting or the name cannot be used.
         """
-        chosen, path = self._desk.chosen(), self.store.free_path(name)
+        chosen, path = self._desk.chosen(), self.store.writable_path(name)
         layers = layers_to_train_on(self._desk.viewer())
         snapshots = [
             take_snapshot(
@@ -224,7 +226,10 @@ class ModelsTab(QWidget):
         try:
             self._use(str(self.save(model, path.stem)))
         except VaeRepairError as error:  # raised in a slot, it would end the process
+            self._unsaved = model, path.stem
+            self._show_what_applies()
             self._desk.tell(error)
+            self._desk.tell(f"{path.stem!r} is trained but not saved: press {self.save_button.text()}")
             return
         self._desk.tell(f"Trained and saved {path.stem!r}; the widget restores with it now.")
 
@@ -254,8 +259,16 @@ class ModelsTab(QWidget):
 
     def _ask_to_save(self) -> None:
         placed = self._desk.placed
-        if placed is not None and (name := self._ask_for_name("Save model", placed.source.name)) is not None:
-            self.save(placed.result.model, name)
+        if self._unsaved is not None:
+            model, first = self._unsaved
+        elif placed is not None:
+            model, first = placed.result.model, placed.source.name
+        else:
+            return
+        if (name := self._ask_for_name("Save model", first)) is not None:
+            self.save(model, name)
+            self._unsaved = None
+            self._show_what_applies()
 
     def _ask_to_train(self) -> None:
         first = name_for([layer.name for layer in layers_to_train_on(self._desk.viewer())])

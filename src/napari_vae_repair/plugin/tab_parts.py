@@ -1,11 +1,13 @@
-"""Labels and buttons of the tabs."""
+"""Labels, buttons and the question for a file, alike in all tabs."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLabel, QPushButton
+from qtpy.QtWidgets import QFileDialog, QLabel, QMessageBox, QPushButton, QWidget
 
 HOW = "Set Samples to 16 and press Restore."
 PART = "Restore the current plane, or a crop of the layer."
@@ -38,3 +40,19 @@ def button(text: str, action: Callable[[], None], tooltip: str) -> QPushButton:
     made.setToolTip(in_lines(tooltip))
     made.clicked.connect(lambda: action())
     return made
+
+
+def file_to_save(parent: QWidget, title: str, proposed: str, kinds: str) -> str:
+    """Where the user wants a file; "" for nowhere.
+
+    A name with none of the endings of `kinds`, as in "Tables (*.csv)", gets that of the proposed one. The dialog has
+    asked about the name that was typed; a file of the longer name is replaced only if the user says so here.
+    """
+    typed, _ = QFileDialog.getSaveFileName(parent, title, proposed, kinds)
+    if not typed or typed.lower().endswith(tuple(re.findall(r"\*(\.\w+)", kinds))):
+        return typed
+    path = typed + Path(proposed).suffix
+    question = f"{path} is there already. Replace it?"
+    if Path(path).exists() and QMessageBox.question(parent, title, question) != QMessageBox.StandardButton.Yes:
+        return ""
+    return path

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QPalette, QShowEvent
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from napari_vae_repair.plugin.forecast import Update
-from napari_vae_repair.plugin.tab_parts import in_files
+from napari_vae_repair.plugin.tab_parts import file_to_save, in_files
 
 if TYPE_CHECKING:
     from napari_vae_repair.plugin.desk import Desk, Placed
@@ -209,9 +209,8 @@ class TrustTab(QWidget):
         self._desk.work(steps, lambda written: self._desk.tell(f"The report was written to {written}"), "saving")
 
     def _save_pressed(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(self, "Save report", "trust-report.html", "Web pages (*.html)")
-        if path:
-            self.save(path if path.lower().endswith((".html", ".htm")) else f"{path}.html")
+        if path := file_to_save(self, "Save report", "trust-report.html", "Web pages (*.html *.htm)"):
+            self.save(path)
 
 
 def _alive(widget: QWidget) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from magicgui.widgets import Container
 from magicgui.widgets.bases import Widget
 from psygnal import Signal
-from qtpy.QtWidgets import QFileDialog, QTabWidget
+from qtpy.QtWidgets import QTabWidget
 
 from napari_vae_repair.errors import InputError, SettingsError, VaeRepairError
 from napari_vae_repair.plugin.ahead import load_ahead
@@ -34,6 +34,7 @@ from napari_vae_repair.plugin.preferences import read_preferences
 from napari_vae_repair.plugin.restoring import Restoring
 from napari_vae_repair.plugin.run_panel import RunPanel
 from napari_vae_repair.plugin.runner import BAR_STEPS
+from napari_vae_repair.plugin.tab_parts import file_to_save
 from napari_vae_repair.plugin.trust_tab import TrustTab
 from napari_vae_repair.plugin.uncertainty_tab import UncertaintyTab
 from napari_vae_repair.plugin.view_tab import ViewTab
@@ -195,6 +196,8 @@ class VaeRepairWidget(Container[Widget]):
 
         def end(result: T) -> None:
             self.status.value, self.status.tooltip = before
+            if training := getattr(result, "training", None):  # a model, trained on several layers
+                self.panel.loss_plot.end(_verdict(training))
             done(result)
 
         self._restoring.work(steps, end, self._work_failed, doing)
@@ -392,7 +395,8 @@ class VaeRepairWidget(Container[Widget]):
         else:
             self.save_button.enabled = True
             self.progress.value = BAR_STEPS
-            self.panel.end(sentence, details=result.report.text(), verdict=_verdict(result))
+            verdict = _verdict(result.model.training) if result.settings.adapts else ""
+            self.panel.end(sentence, details=result.report.text(), verdict=verdict)
         self.finished.emit(result)
 
     def _work_failed(self, error: Exception | None) -> None:
@@ -448,8 +452,7 @@ class VaeRepairWidget(Container[Widget]):
             notify(error)
 
     def _save_pressed(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(self.native, "Save model", "model.safetensors", "Models (*.safetensors)")
-        if path:
+        if path := file_to_save(self.native, "Save model", "model.safetensors", "Models (*.safetensors)"):
             try:
                 self.status.value = f"Saved {self.save_model(path)}"
             except (VaeRepairError, OSError) as error:
@@ -462,9 +465,9 @@ def _call(reference: weakref.ref[VaeRepairWidget], method: str) -> None:
         getattr(widget, method)()
 
 
-def _verdict(result: Restoration | Stored) -> str:
+def _verdict(training: dict[str, Any]) -> str:
     """What came of adapting, in a few words; "" without it."""
-    record = result.model.training.get("adapted") if result.settings.adapts else None
+    record = training.get("adapted")
     if record is None:
         return ""
     return f"{'kept' if record['accepted'] else 'not kept'}: {record['gained_db']:+.2f} dB on held-out blocks"

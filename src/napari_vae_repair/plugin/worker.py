@@ -91,10 +91,12 @@ def guarded(steps: Steps[T], stop: Event) -> Generator[Update, None, T | None]:
 def give_way() -> None:
     """Let the viewer's thread go first where cores are short; threads that PyTorch starts from here do so too.
 
-    On Linux alone a priority is a thread's own.
+    On Linux alone a priority is a thread's own. One that is lower already, as after ``nice napari``, stays.
     """
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), WORKER_NICENESS)
+        thread = threading.get_native_id()
+        if os.getpriority(os.PRIO_PROCESS, thread) < WORKER_NICENESS:
+            os.setpriority(os.PRIO_PROCESS, thread, WORKER_NICENESS)
 
 
 @contextlib.contextmanager
