@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from napari_vae_repair import joint
-from napari_vae_repair.errors import Cancelled, InputError, SettingsError
+from napari_vae_repair.errors import Cancelled, DeviceMemoryError, InputError, SettingsError
 from napari_vae_repair.image.record import Image
 from napari_vae_repair.joint import train, train_on
 from napari_vae_repair.phases import Progress
@@ -146,6 +146,21 @@ def test_the_plain_call_is_the_run_of_steps(noisy: np.ndarray, tiny: Settings) -
     assert told[-1].model is not None
     with pytest.raises(Cancelled):
         train([noisy], tiny, should_stop=lambda: True)
+
+
+def test_masks_axes_and_a_model_to_go_on_from(noisy: np.ndarray, always_kept: None) -> None:
+    lost = np.zeros(noisy.shape, dtype=bool)
+    lost[:9] = True
+    rgb = np.stack([noisy] * 3, axis=-1)
+    first = train([noisy, noisy + 5], masks=[lost, None], adapt_steps=3)
+    images = [Image(noisy, "YX", mask=lost), Image(noisy + 5, "YX")]
+    assert same_weights(first, run(train_on(images, Settings(adapt_steps=3)))[0])
+    second = train([rgb], axes="YXS", model=first, adapt_steps=2)
+    assert second.training["adapted"]["before"] == first.training["adapted"]
+    with pytest.raises(InputError, match="1 masks were given for 2 images"):
+        train([noisy, noisy], masks=[lost], adapt_steps=3)
+    with pytest.raises(DeviceMemoryError, match="256 MB"):
+        train([noisy, noisy], adapt_steps=3, memory_mb=256)
 
 
 def test_one_array_is_no_sequence_of_images(noisy: np.ndarray, tiny: Settings) -> None:

@@ -10,6 +10,7 @@ from napari_vae_repair.errors import SettingsError
 from napari_vae_repair.presets import (
     NO_WAY,
     OF_A_WAY,
+    OF_AN_OWN_WAY,
     WAYS,
     checked_name,
     parse_ways,
@@ -84,7 +85,7 @@ def test_a_saved_way_comes_back(settings: Settings) -> None:
 
 def test_only_what_a_way_decides_is_kept() -> None:
     text = text_with_way("", "mine", make_settings(device="cpu", seed=5, network={"blocks": 2}))
-    assert set(json.loads(text)["mine"]) == set(OF_A_WAY)
+    assert set(json.loads(text)["mine"]) == set(OF_AN_OWN_WAY)
 
 
 def test_own_ways_are_recognised_after_the_shipped_ones() -> None:
@@ -142,3 +143,14 @@ def test_names_that_are_refused(name: str) -> None:
 def test_a_shipped_way_cannot_be_deleted() -> None:
     with pytest.raises(SettingsError, match="shipped ones cannot be deleted"):
         text_without_way("", "Fast")
+
+
+def test_an_own_way_brings_the_noise_of_its_microscope() -> None:
+    given = make_settings(noise={"kind": "given", "gain": 2.1, "read_noise": 1.6, "offset": 100}, samples=4)
+    ways, _ = parse_ways(text_with_way("", "mine", given))
+    plain = make_settings(device="cpu")
+    chosen = with_way(plain, ways["mine"], own=True)
+    assert (chosen.noise, chosen.device) == (given.noise, "cpu")
+    assert way_of(chosen, ways) == "mine"
+    assert way_of(make_settings(chosen, noise=plain.noise), ways) is None
+    assert with_way(chosen, WAYS["Fast"]).noise == given.noise  # shipped ones know no microscope

@@ -36,6 +36,7 @@ from napari_vae_repair.running import finished
 from napari_vae_repair.settings import Settings, make_settings
 from napari_vae_repair.vae.adapt import Seen, obstacle
 from napari_vae_repair.vae.device import Device, choose_device
+from napari_vae_repair.vae.memory import check_whole
 from napari_vae_repair.vae.record import Model, trained_on
 from napari_vae_repair.vae.train import Prepared
 
@@ -62,6 +63,7 @@ def train(
     settings: Settings | None = None,
     *,
     axes: str | None = None,
+    masks: Sequence[NDArray[np.bool_] | None] | None = None,
     on_step: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     **changes: Any,
@@ -77,12 +79,15 @@ def train(
         network is trained on nothing else.
     axes : str, optional
         Of all images, as `restore`.
+    masks : sequence of ndarray of bool or None, optional
+        One for each image, as `restore`: nothing is learned from what is damaged.
     on_step : callable, optional
         Called with each `Progress`.
     should_stop : callable, optional
         Polled before each image and after each step; True ends the training with `Cancelled`.
     **changes
-        Single fields of `settings`, as in ``train([first, second], adapt_seconds=60)``.
+        Single fields of `settings`, as in ``train([first, second], adapt_seconds=60)``; `model` may also be a `Model`
+        to go on from.
 
     Returns
     -------
@@ -95,22 +100,31 @@ def train(
     VaeRepairError
         As `train_on`.
     """
-    if hasattr(images, "ndim") or hasattr(images, "multiscale"):
+    if hasattr(images, "dtype") or hasattr(images, "opacity"):
         raise InputError(
             f"One {type(images).__name__} was given.",
             "A sequence of images is trained on; whether a stack is one image or many cannot be told.",
             "Put it into a list, as in train([image], adapt_seconds=60), or list(stack).",
         )
-    chosen = make_settings(settings, **changes)
-    given = [as_image(image, axes) for image in images]
+    given, model = list(images), changes.pop("model") if isinstance(changes.get("model"), Model) else None
+    chosen, should_stop = make_settings(settings, **changes), should_stop or never
+    if masks is not None and len(masks) != len(given):
+        raise InputError(
+            f"{len(masks)} masks were given for {len(given)} images.",
+            "There is one for each image, or None where nothing is damaged.",
+            "Give as many masks as images, or leave masks out.",
+        )
+    read: list[Image] = []
     for index, image in enumerate(given):
-        if image.name == NAMELESS:  # so that errors and the model's record tell which one is meant
-            given[index] = replace(image, name=f"{NAMELESS} {index}")
-    return finished(train_on(given, chosen, should_stop=should_stop or never), on_step)
+        stop_if(should_stop, "prepare")
+        read.append(as_image(image, axes, None if masks is None else masks[index]))
+        if read[-1].name == NAMELESS:  # so that errors and the model's record tell which one is meant
+            read[-1] = replace(read[-1], name=f"{NAMELESS} {index}")
+    return finished(train_on(read, chosen, model=model, should_stop=should_stop), on_step)
 
 
 def train_on(
-    images: Sequence[Image], settings: Settings, *, should_stop: ShouldStop = never
+    images: Sequence[Image], settings: Settings, *, model: Model | None = None, should_stop: ShouldStop = never
 ) -> Generator[Progress, None, Model]:
     """The steps of `train`, for callers with an event loop of their own.
 
@@ -121,6 +135,8 @@ def train_on(
     settings : Settings
         With `model` "scratch" a network is trained on all planes; with the starter, or the path of what was adapted
         from it, that model is adapted to all of them for `adapt_seconds` or `adapt_steps`.
+    model : Model, optional
+        To be adapted, in place of the one that the settings name.
     should_stop : callable
         Polled before each image and after each step; True ends the run with `Cancelled`.
 
@@ -141,13 +157,16 @@ def train_on(
         Without an image, for images of different kinds, or for one whose noise forbids adapting (see `obstacle`).
     SettingsError
         If the model cannot be adapted, or nothing says for how long.
+    DeviceMemoryError
+        If the images do not fit into `memory_mb`.
     VaeRepairError
         As `restore`.
     """
-    device, model = choose_device(settings.device), model_of(settings)
+    device, model = choose_device(settings.device), model or model_of(settings)
     if not images:
         raise InputError("No image was given.", "A model is trained on one or more.", "Choose at least one image.")
     check_trainable(model, settings)
+    check_whole(sum(image.pixels.size for image in images), settings.memory_mb)
     looks: list[_Look] = []
     for done, image in enumerate(images):
         yield Progress("prepare", done, len(images))
@@ -172,7 +191,7 @@ def check_trainable(model: Model | None, settings: Settings) -> None:
         return
     if not model.general:
         raise SettingsError(
-            f"The model {settings.model} was trained from scratch, and is to be trained on.",
+            "The model was trained from scratch, and is to be trained on.",
             "The starter, and what was adapted from it, can be adapted; a new model can be trained from scratch.",
             "Choose model='starter' or model='scratch'.",
         )

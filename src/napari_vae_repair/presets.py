@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from napari_vae_repair.errors import SettingsError
 from napari_vae_repair.settings import DEFAULT_SAMPLES, SCRATCH, STARTER, Settings, make_settings
 
-# what a way decides; everything else, such as noise, network, device and seed, it leaves as it is
+# what a way decides; everything else, such as network, device and seed, it leaves as it is
 OF_A_WAY = ("preset", "chain", "model", "epochs", "adapt_seconds", "adapt_steps", "adapt_stop", "samples")
+OF_AN_OWN_WAY = (*OF_A_WAY, "noise", "keep_samples")  # a camera's gain and read noise, say, for whose images it is
 WAYS: dict[str, Settings] = {
     "Fast": Settings(samples=0),
     "Balanced": Settings(adapt_seconds=15, samples=0),
@@ -26,15 +28,15 @@ LONGEST_NAME = 40  # characters
 _WHERE = "Preferences ▸ VAE Repair ▸ My presets"
 
 
-def with_way(settings: Settings, way: Settings) -> Settings:
-    """The settings with what a way decides (`OF_A_WAY`); the rest, such as noise, device and seed, stays.
+def with_way(settings: Settings, way: Settings, *, own: bool = False) -> Settings:
+    """The settings with what a way decides: `OF_A_WAY`, and one of the user's `OF_AN_OWN_WAY`; the rest stays.
 
     Raises
     ------
     SettingsError
         If the two contradict each other, as ``keep_samples=True`` and a way without samples do.
     """
-    return make_settings(settings, **{name: getattr(way, name) for name in OF_A_WAY})
+    return make_settings(settings, **{name: getattr(way, name) for name in (OF_AN_OWN_WAY if own else OF_A_WAY)})
 
 
 def way_of(settings: Settings, own: Mapping[str, Settings] | None = None) -> str | None:
@@ -47,13 +49,15 @@ def way_of(settings: Settings, own: Mapping[str, Settings] | None = None) -> str
     own : mapping of str to Settings, optional
         The user's own ways, looked at after the shipped ones.
     """
-    ways = WAYS | dict(own or {})
-    return next((name for name, way in ways.items() if same_way(way, settings)), None)
+    ours = (name for name, way in WAYS.items() if same_way(way, settings))
+    theirs = (name for name, way in (own or {}).items() if same_way(way, settings, own=True))
+    return next(chain(ours, theirs), None)
 
 
-def same_way(first: Settings, second: Settings) -> bool:
-    """Whether the widget shows the same for both, device and seed apart."""
-    return _shown(first) == _shown(second)
+def same_way(way: Settings, settings: Settings, *, own: bool = False) -> bool:
+    """Whether the widget shows what the way decides; `own` ones decide the noise, too."""
+    alike = _shown(way) == _shown(settings)
+    return alike and (not own or (way.noise, way.keep_samples) == (settings.noise, settings.keep_samples))
 
 
 def _shown(settings: Settings) -> tuple[Any, ...]:
@@ -115,7 +119,7 @@ def text_with_way(text: str, name: str, settings: Settings) -> str:
     SettingsError
         For a name that is refused (see `checked_name`), or a text that is no JSON.
     """
-    way = settings.model_dump(mode="json", include=set(OF_A_WAY))
+    way = settings.model_dump(mode="json", include=set(OF_AN_OWN_WAY))
     return json.dumps(_entries(text) | {checked_name(name): way}, ensure_ascii=False)
 
 
@@ -172,9 +176,9 @@ def _entries(text: str) -> dict[str, Any]:
 
 
 def _way(entry: Any) -> Settings:
-    if not isinstance(entry, dict) or not entry.keys() <= set(OF_A_WAY):
-        unknown = ", ".join(sorted(entry.keys() - set(OF_A_WAY))) if isinstance(entry, dict) else repr(entry)
+    if not isinstance(entry, dict) or not entry.keys() <= set(OF_AN_OWN_WAY):
+        unknown = ", ".join(sorted(entry.keys() - set(OF_AN_OWN_WAY))) if isinstance(entry, dict) else repr(entry)
         raise SettingsError(
-            f"it holds {unknown}, which this version does not know.", f"It may hold {', '.join(OF_A_WAY)}.", ""
+            f"it holds {unknown}, which this version does not know.", f"It may hold {', '.join(OF_AN_OWN_WAY)}.", ""
         )
     return make_settings(**entry)

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_vae_repair.contenders import AUTOENCODER, BM3D, OURS, usual_methods
 from napari_vae_repair.errors import InputError
-from napari_vae_repair.plugin.compare_tab import CANVAS, EMPTY, PLANE, CompareTab
+from napari_vae_repair.plugin.compare_tab import CANVAS, EMPTY, PLANE, UNJUDGED, CompareTab
 from napari_vae_repair.plugin.compare_table import CompareTable, thumbnail
 from napari_vae_repair.plugin.layer_combo import LayerCombo
 from napari_vae_repair.plugin.layers import METADATA_KEY
@@ -84,6 +84,11 @@ def test_sorting_is_by_number_and_a_row_keeps_its_method(qtbot: Any) -> None:
     assert column(table, METHOD) == ["m3", "m20", "m100"]
     table.sortByColumn(PSNR, Qt.SortOrder.DescendingOrder)
     assert column(table, METHOD) == ["m3", "m100", "m20"]
+    table.setCurrentCell(0, METHOD)
+    for expected in (["m100", "m20", "m3"], ["m3", "m20", "m100"]):  # by the keyboard, up and then down
+        qtbot.keyClick(table, Qt.Key.Key_S)
+        assert column(table, METHOD) == expected
+    table.sortByColumn(PSNR, Qt.SortOrder.DescendingOrder)
     table.selectRow(1)
     assert table.chosen().loss == 100
     pressed: list[Any] = []
@@ -222,6 +227,8 @@ def test_rows_come_one_by_one_and_stay_after_cancel(
     assert column(tab.table, METHOD) == ["Gaussian"]
     assert [row.method for row in tab.comparison.rows] == ["Gaussian"]
     assert tab.table_button.isEnabled()
+    assert tab.sentence.text().endswith("is judged at the end.")
+    assert tab.comparison.doubt == UNJUDGED
     docked.show_settings(endless.model_copy(update={"epochs": 1}))
     tab.methods.tick("median")
     assert tab.start()

@@ -11,6 +11,7 @@ import dask.array as da
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import tifffile
 from qtpy.QtGui import QGuiApplication
 
 from napari_vae_repair import cli
@@ -82,11 +83,15 @@ def test_of_a_layer_larger_than_memory_python_is_lazy(
     assert np.abs(np.asarray(result.restored) - whole.restored).max() < 1e-3 * np.ptp(pixels)
 
 
+@pytest.mark.parametrize("shape", [(24, 32), (2, 24, 32)], ids=["plane", "channels"])
 def test_a_copied_command_gives_the_pixels_of_the_button(
-    viewer: Any, docked: Any, noisy: Noisy, finish: Finish, tmp_path: Path
+    viewer: Any, docked: Any, noisy: Noisy, finish: Finish, tmp_path: Path, shape: tuple[int, ...]
 ) -> None:
+    """Also of channels that napari's own reader shows as a stack: of one noise, not one for each."""
     file = tmp_path / "my image.tif"
-    iio.imwrite(file, noisy(24, 32))
+    pixels = noisy(*shape).astype(np.float32)
+    pixels[-1] *= 3
+    tifffile.imwrite(file, pixels, imagej=True, metadata={"axes": "CYX"[-len(shape) :]})
     viewer.open(file, plugin="napari")
     docked.copies.command.changed.emit(True)
     text = QGuiApplication.clipboard().text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -18,6 +18,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QLabel, QMessageBox, QWidg
 from napari_vae_repair.errors import VaeRepairError
 from napari_vae_repair.pipeline import restore
 from napari_vae_repair.plugin.desk import Placed, Steps
+from napari_vae_repair.plugin.focus_order import in_reading_order
 from napari_vae_repair.plugin.snapshot import take_snapshot
 from napari_vae_repair.plugin.trust_tab import EMPTY, WAITING, TrustTab
 from napari_vae_repair.settings import Settings
@@ -208,6 +209,30 @@ def test_plots_are_drawn_in_the_colours_of_the_theme(tab: TrustTab, desk: TestDe
         assert inks[theme] == tab.palette().windowText().color().name()
         assert "lag" in canvases[1].figure.axes[0].get_xlabel()
     assert inks["dark"] != inks["light"]
+
+
+def test_tab_comes_to_the_findings_before_the_buttons_below_them(tab: TrustTab, desk: TestDesk, placed: Placed) -> None:
+    show(tab)
+    for _ in range(2):
+        desk.place(replace(placed))
+        process()
+        stops = list(in_reading_order(tab))
+        assert len(stops) == len(tab.trust.findings) + 3  # type: ignore[union-attr]  # and the list, and two buttons
+        chain, at = [], stops[0]
+        for _ in range(200):
+            chain.append(at)
+            at = at.nextInFocusChain()
+        assert [each for each in chain if each in stops][: len(stops)] == stops
+
+
+def test_advice_is_shown_wherever_something_is_to_be_done(tab: TrustTab, desk: TestDesk, placed: Placed) -> None:
+    desk.place(placed)
+    assert tab.judge()
+    process()
+    texts = {label.text() for label in tab.list_area.widget().findChildren(QLabel)}
+    for finding in tab.trust.findings:  # type: ignore[union-attr]
+        shown = any(escape(finding.advice) in text for text in texts if escape(finding.name) in text)
+        assert shown == (finding.grade != "good")
 
 
 def test_nothing_is_cut_off_at_310_px(tab: TrustTab, desk: TestDesk, placed: Placed) -> None:

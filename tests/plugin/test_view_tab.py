@@ -51,6 +51,21 @@ def test_a_preview_is_what_restore_gives_there_and_lies_there(
     assert f"{layer.data.shape[0]} x {layer.data.shape[1]} pixels" in starter.view.said.text()
 
 
+def test_a_preview_follows_its_rectangle_and_the_rectangles_name(
+    viewer: Any, starter: Any, noisy: Noisy, qtbot: Any
+) -> None:
+    source = viewer.add_image(noisy(60, 80), name="image")
+    marks = viewer.add_shapes([[[5, 5], [5, 30], [30, 30], [30, 5]]], shape_type="rectangle", name="here")
+    viewer.layers.selection.active = source
+    starter.view.where.setCurrentIndex(1)
+    starter.view.live.setChecked(True)
+    assert previewed(starter, qtbot, "image preview").data.shape == (26, 26)
+    marks.name = "there"
+    assert starter.view.where.currentText() == "there"
+    marks.data = [[[5, 5], [5, 44], [30, 44], [30, 5]]]
+    qtbot.waitUntil(lambda: viewer.layers["image preview"].data.shape == (26, 40), timeout=60_000)
+
+
 def test_a_preview_follows_settings_and_goes_with_the_switch(
     viewer: Any, starter: Any, noisy: Noisy, qtbot: Any
 ) -> None:
@@ -157,8 +172,10 @@ def test_a_key_flips_between_before_and_after(
     flip(viewer)
     assert not restored.visible
     assert starter.status.value.startswith("Before")
+    viewer.layers["image"].contrast_limits = (20, 90)
     starter.view.flip_button.click()
     assert restored.visible
+    assert restored.contrast_limits == [20, 90]  # else the two would differ by how they are shown
 
 
 def test_of_two_widgets_the_key_flips_what_was_restored_last(

@@ -240,6 +240,22 @@ def test_cancelling_a_second_run_brings_the_first_result_back(
     assert docked.current_settings() == first.settings
 
 
+def test_cancelling_brings_back_what_was_left_of_the_first_result_alone(
+    viewer: Any, docked: Any, noisy: Noisy, finish: Finish, qtbot: Any
+) -> None:
+    viewer.add_image(noisy(64, 64), name="image")
+    docked.show_settings(Settings())
+    docked.start()
+    finish(docked)
+    viewer.layers.remove("image restored")
+    docked.show_settings(make_settings(adapt_seconds=600))
+    docked.start()
+    qtbot.waitUntil(lambda: docked.finish_button.enabled, timeout=60_000)
+    docked.cancel()
+    assert finish(docked) is None
+    assert [layer.name for layer in viewer.layers] == ["image", "image residual"]
+
+
 def test_finish_ends_adapting_and_copies_a_call_that_does_it_again(
     viewer: Any, docked: Any, noisy: Noisy, finish: Finish, qtbot: Any
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from napari_vae_repair.errors import DeviceError, DeviceMemoryError, InputError, VaeRepairError
 from napari_vae_repair.pipeline import Progress
-from napari_vae_repair.plugin.forecast import Forecast, Update
+from napari_vae_repair.plugin.forecast import Forecast, Update, forecast_of
 from napari_vae_repair.plugin.snapshot import take_snapshot
 from napari_vae_repair.plugin.worker import RestorationFailed, guarded, restoration_steps, without_frames
 from napari_vae_repair.settings import Settings
@@ -147,6 +147,16 @@ def test_forecast_of_an_adaptation_counts_its_steps() -> None:
     assert update.seconds_left == pytest.approx(18 + 20 * 0.10 / 0.77)
     assert update.text == "Adapting to the image 10 %"
     assert update.seconds_per_epoch is None
+
+
+def test_a_budget_of_seconds_tells_the_time_left_before_a_pace_is_known() -> None:
+    now = [0.0]
+    forecast = forecast_of(Settings(adapt_seconds=77), passes=10)
+    forecast.clock = lambda: now[0]
+    assert forecast.update(Progress("prepare", 0, 1)).seconds_left == pytest.approx(100)
+    now[0] += 2.0
+    assert forecast.update(Progress("first", 0, 4)).seconds_left == pytest.approx(95)
+    assert forecast_of(Settings(adapt_steps=3)).update(Progress("prepare", 0, 1)).seconds_left is None
 
 
 def test_forecast_of_a_loaded_model_spends_its_time_on_restoring() -> None:

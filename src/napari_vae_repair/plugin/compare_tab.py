@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 PLANE, CANVAS, NO_REFERENCE = "Plane in view", "What the canvas shows", "None"
 EMPTY = "Tick methods and press Compare: each is tuned on the image and ranked without a truth."
+UNJUDGED = "whether it can is judged once all methods are compared, which they are not"
 
 
 class CompareTab(QWidget):
@@ -191,10 +192,11 @@ class CompareTab(QWidget):
         if run != self._run:  # the last words of a comparison that was cancelled
             return
         if isinstance(news, Compares):
-            self._compares, self._doubt = news, ""
+            self._compares, self._doubt = news, UNJUDGED
             self.table.begin(news.pixels)
             height, width = news.pixels.shape[:2]
-            self.sentence.setText(f"{news.source.name}, {height} x {width} pixels:")
+            self._what = f"{news.source.name}, {height} x {width} pixels"
+            self.sentence.setText(f"{self._what}. Whether the loss can rank methods here is judged at the end.")
         else:
             self.table.add(news)
         self._show_buttons()
@@ -204,7 +206,7 @@ class CompareTab(QWidget):
         if comparison.doubt:
             self.sentence.setText(f"The loss ranks nothing here: {comparison.doubt}.")
         else:
-            self.sentence.setText(f"{self.sentence.text()} {comparison.rows[0].method} predicts its pixels best.")
+            self.sentence.setText(f"{self._what}: {comparison.rows[0].method} predicts its pixels best.")
         self._desk.tell(f"{len(comparison.rows)} methods were compared.")
 
     # ---- what is made of it

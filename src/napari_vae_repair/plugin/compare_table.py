@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QIcon, QImage, QPixmap
-from qtpy.QtWidgets import QAbstractItemView, QTableWidget, QTableWidgetItem
+from qtpy.QtWidgets import QAbstractItemView, QTableWidgetItem
+
+from napari_vae_repair.plugin.tab_parts import SORT_KEY, SortableTable
 
 if TYPE_CHECKING:
     from napari_vae_repair.ranking import Compared
@@ -29,7 +31,7 @@ LIMITS = (0.5, 99.5)  # percentiles of the image that become black and white
 _LOSS, _INDEX = 2, int(Qt.ItemDataRole.UserRole) + 1
 
 
-class CompareTable(QTableWidget):
+class CompareTable(SortableTable):
     """A row for each method; the one with the smallest loss first until another column's head is clicked."""
 
     def __init__(self) -> None:
@@ -37,7 +39,10 @@ class CompareTable(QTableWidget):
         self.setHorizontalHeaderLabels(list(COLUMNS))
         for column, tip in enumerate(TIPS):
             _existing(self.horizontalHeaderItem(column)).setToolTip(tip)
-        self.setToolTip("API: compare(...).rows. Double-click a row, or press Enter, to add it as a layer.")
+        self.setToolTip(
+            "API: compare(...).rows. Double-click a row, or press Enter, to add it as a layer.\n"
+            f"Click a heading, or press {SORT_KEY} in a column, to sort."
+        )
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)

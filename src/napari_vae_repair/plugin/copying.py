@@ -13,6 +13,7 @@ from magicgui.widgets.bases import Widget
 from napari_vae_repair.errors import InputError, VaeRepairError
 from napari_vae_repair.plugin.desk import Chosen
 from napari_vae_repair.plugin.layers import our_facts
+from napari_vae_repair.plugin.preferences import PLUGIN_NAME
 from napari_vae_repair.plugin.snapshot import chosen_part
 from napari_vae_repair.plugin.storing import needs_blocks
 from napari_vae_repair.scripting import INPUT, MASK, OUTPUT, as_command, as_python, repeatable
@@ -125,7 +126,11 @@ def command_of(chosen: Chosen) -> str:
             "The command restores whole files.",
             "Untick it, or copy the call as Python.",
         )
-    path = chosen.layer.source.path
+    layer, letters = chosen.layer, None
+    # a stack that another reader opened: its file may tell the axes otherwise than the layer that is restored here
+    if layer.ndim > 2 and layer.source.reader_plugin != PLUGIN_NAME:
+        letters = chosen_part(layer, None)[1]
+    path = layer.source.path
     given = INPUT if path is None else str(path)
     to = OUTPUT if path is None else str(Path(path).with_name(f"{Path(path).stem}.{OUTPUT}"))
-    return as_command(chosen.settings, given, to, mask=None if chosen.mask_layer is None else MASK)
+    return as_command(chosen.settings, given, to, axes=letters, mask=None if chosen.mask_layer is None else MASK)

@@ -9,13 +9,15 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QLayout, QScrollArea, QTabWidget, QWidget
 
 
-def set_reading_order(root: QWidget) -> None:
+def set_reading_order(root: QWidget, after: QWidget | None = None) -> None:
     """Let Tab go through all that lies in `root` from top to bottom; Qt's own order is that in which it was made.
 
-    What is added to the layouts later comes last, until this is called again.
+    What is added to the layouts later comes last, until this is called again: with `after`, a widget before `root`, for
+    what lies in `root` alone.
     """
-    for before, after in pairwise(in_reading_order(root)):
-        QWidget.setTabOrder(before, after)
+    stops = list(in_reading_order(root))
+    for first, second in pairwise(stops if after is None or after in stops else [after, *stops]):
+        QWidget.setTabOrder(first, second)
 
 
 def in_reading_order(widget: QWidget | None) -> Iterator[QWidget]:

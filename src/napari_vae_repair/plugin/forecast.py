@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from napari_vae_repair.settings import SCRATCH
+
 if TYPE_CHECKING:
     from napari_vae_repair.pipeline import Progress
+    from napari_vae_repair.settings import Settings
     from napari_vae_repair.vae.record import Losses, Model
 
 # share of the whole run that each phase takes, before it has been measured
@@ -82,6 +85,8 @@ class Forecast:
         Whether it is restored block by block into stores.
     passes : int
         Pixels times passes; 0 = unknown, and then nothing is told before a pace is measured.
+    budget_s : float
+        Seconds of adapting, if they are given: they tell the time left before a pace is measured.
     clock : callable
         Seconds, growing.
     """
@@ -91,6 +96,7 @@ class Forecast:
     adapts: bool = False
     blocks: bool = False
     passes: int = 0
+    budget_s: float = 0.0
     clock: Callable[[], float] = time.monotonic
     _phase: str = ""
     _started: float | None = None
@@ -140,9 +146,10 @@ class Forecast:
             per_step = (self.clock() - self._began) / steps
             self._pace = per_step * total / share
             return per_step * (total - done) + after * (self._pace or 0.0)
-        if self._pace is None:
-            return self._as_earlier()
-        return self._pace * (share * (1 - done / total) + after)
+        pace = self._pace
+        if pace is None and self.budget_s > 0:
+            pace = self.budget_s / self._shares()["adapt"]
+        return self._as_earlier() if pace is None else pace * (share * (1 - done / total) + after)
 
     def _as_earlier(self) -> float | None:
         """What an image of this size takes if it goes as the last one did; a training has no pace of its own yet."""
@@ -177,3 +184,9 @@ class Forecast:
             return f"Restoring: {progress.done} of {total} blocks"
         share = f" {100 * progress.done // total} %" if total > 1 else ""
         return names[progress.phase] + share
+
+
+def forecast_of(settings: Settings, *, blocks: bool = False, passes: int = 0) -> Forecast:
+    """Of a run with these settings; `blocks` and `passes` as there."""
+    budget_s = settings.adapt_seconds if settings.adapts else 0.0
+    return Forecast(settings.epochs, settings.model == SCRATCH, settings.adapts, blocks, passes, budget_s)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from napari_vae_repair.errors import InputError
 from napari_vae_repair.plugin.damage_mask import type_of
-from napari_vae_repair.plugin.forecast import Forecast, Update
+from napari_vae_repair.plugin.forecast import Update, forecast_of
 from napari_vae_repair.plugin.layers import our_facts
 from napari_vae_repair.plugin.storing import check_fits
 from napari_vae_repair.plugin.worker import import_pipeline, told
-from napari_vae_repair.settings import SCRATCH, Settings
+from napari_vae_repair.settings import Settings
 
 if TYPE_CHECKING:
     from napari_vae_repair.plugin.desk import Steps
@@ -70,6 +70,6 @@ def joint_steps(snapshots: Sequence[Snapshot], settings: Settings) -> Steps[Mode
             images.append(given.pop(0).read(stop.is_set))
         run = train_on(images, settings, should_stop=stop.is_set)
         del images  # held by the run alone, and freed with it
-        return (yield from told(run, Forecast(settings.epochs, settings.model == SCRATCH, settings.adapts)))
+        return (yield from told(run, forecast_of(settings)))
 
     return steps

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractItemView, QTableWidget, QTableWidgetItem
+from qtpy.QtWidgets import QAbstractItemView, QTableWidgetItem
+
+from napari_vae_repair.plugin.tab_parts import SORT_KEY, SortableTable
 
 if TYPE_CHECKING:
     from napari_vae_repair.label_means import LabelTable
@@ -25,8 +27,8 @@ SHOWN_LAST = ("area_px", "area_um2", "pixel_std")  # the dock is narrow, and the
 LEAST_HEIGHT_PX = 150
 
 
-class LabelView(QTableWidget):
-    """Shows a `LabelTable`; a click on a heading sorts by it."""
+class LabelView(SortableTable):
+    """Shows a `LabelTable`; a click on a heading, or a key, sorts by it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +37,10 @@ class LabelView(QTableWidget):
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setTabKeyNavigation(False)  # the tab key leads on to the next control
         self.setAccessibleName("Means of labels")
-        self.setToolTip("<span>Click a heading to sort. API: label_table(restoration, labels).records().</span>")
+        self.setToolTip(
+            f"<span>Click a heading, or press {SORT_KEY} in a column, to sort. "
+            "API: label_table(restoration, labels).records().</span>"
+        )
         self.setMinimumHeight(LEAST_HEIGHT_PX)
         vertical = self.verticalHeader()
         assert vertical is not None

@@ -174,14 +174,15 @@ def add_results(viewer: Any, results: Sequence[LayerData]) -> list[Any]:
     return shown
 
 
-def remove_left_over(viewer: Any, shown: Sequence[Any]) -> None:
+def remove_left_over(viewer: Any, shown: Sequence[Any], *, whole: bool = False) -> None:
     """Remove what a restoration that has now been replaced by these layers had more of.
 
     Layers of ours of the same source, such as the samples or a probability of an earlier run, would pass for parts of
-    the new result: they are removed, unless the user renamed them to keep them.
+    the new result: they are removed, unless the user renamed them to keep them. By `whole` these are all that there is
+    of a result, of which the user may have removed the restored layer; else only a restored layer tells so.
     """
     facts = [our_facts(layer) or {} for layer in shown]
-    if any(fact["role"] == "restored" for fact in facts):
+    if facts and (whole or any(fact["role"] == "restored" for fact in facts)):
         for role in OUR_ROLES - {fact["role"] for fact in facts}:
             layer = our_layer(viewer, facts[0]["source"], role)
             if layer is not None:

@@ -12,7 +12,7 @@ from psygnal import Signal
 from napari_vae_repair.errors import VaeRepairError
 from napari_vae_repair.plugin.desk import Chosen, Placed, Steps
 from napari_vae_repair.plugin.forecast import Update
-from napari_vae_repair.plugin.layers import add_results, layers_of_ours, result_layers
+from napari_vae_repair.plugin.layers import add_results, layers_of_ours, remove_left_over, result_layers
 from napari_vae_repair.plugin.notices import notify
 from napari_vae_repair.plugin.placing import place_in_turn
 from napari_vae_repair.plugin.preferences import read_store_preferences
@@ -215,7 +215,7 @@ class Restoring:
 
     def _put_back(self, replaced: tuple[Placed | None, list[LayerData]]) -> None:
         self.placed, layers = replaced
-        add_results(self._viewer(), layers)
+        remove_left_over(self._viewer(), add_results(self._viewer(), layers), whole=True)
         self.placed_changed.emit(self.placed)
 
 

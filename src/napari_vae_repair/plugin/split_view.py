@@ -201,6 +201,12 @@ def camera_of(viewer: Any) -> Any:
     return getattr(viewer, "scene", viewer).camera
 
 
+def share_look(left: Any, comes: Any) -> None:
+    """Give the layer that comes into view the contrast limits and gamma of the one that is left, as while split."""
+    for name in LINKED:
+        setattr(comes, name, getattr(left, name))
+
+
 def flip(viewer: Any, restored: Any) -> bool:
     """Show the restored layer if it is hidden, else hide it; whether it is shown now.
 

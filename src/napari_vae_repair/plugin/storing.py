@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from napari_vae_repair.errors import Cancelled, InputError, SettingsError
 from napari_vae_repair.image.free_memory import whole_image_bytes
 from napari_vae_repair.large import is_large, room_bytes
-from napari_vae_repair.plugin.forecast import Forecast, Update
+from napari_vae_repair.plugin.forecast import Update, forecast_of
 from napari_vae_repair.plugin.layers import (
     METADATA_KEY,
     RESIDUAL_COLORMAP,
@@ -31,7 +31,7 @@ from napari_vae_repair.plugin.layers import (
 from napari_vae_repair.plugin.result_folder import HeldArray, ResultFolder
 from napari_vae_repair.plugin.snapshot import LayerData, Snapshot, in_memory
 from napari_vae_repair.plugin.worker import import_pipeline, told
-from napari_vae_repair.settings import DEFAULT_SAMPLES, SCRATCH, Settings
+from napari_vae_repair.settings import DEFAULT_SAMPLES, Settings
 
 if TYPE_CHECKING:
     from napari_vae_repair.image.opened import OpenedImage
@@ -130,7 +130,7 @@ def storing_steps(source: Snapshot, settings: Settings, where: StorePreferences)
         try:
             run = _restoration(source, settings, where, folder.path, stop.is_set)
             passes = math.prod(source.shape) * (1 + (settings.samples or 0))
-            forecast = Forecast(settings.epochs, settings.model == SCRATCH, settings.adapts, True, passes)
+            forecast = forecast_of(settings, blocks=True, passes=passes)
             stored = yield from told(run, forecast, named)
         except BaseException:
             folder.remove()

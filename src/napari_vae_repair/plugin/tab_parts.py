@@ -1,15 +1,17 @@
-"""Labels, buttons and the question for a file, alike in all tabs."""
+"""Labels, buttons, sortable tables and the question for a file, alike in all tabs."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QLabel, QMessageBox, QPushButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QLabel, QMessageBox, QPushButton, QTableWidget, QWidget
 
 HOW = "Set Samples to 16 and press Restore."
+SORT_KEY = "S"
 PART = "Restore the current plane, or a crop of the layer."
 
 
@@ -40,6 +42,20 @@ def button(text: str, action: Callable[[], None], tooltip: str) -> QPushButton:
     made.setToolTip(in_lines(tooltip))
     made.clicked.connect(lambda: action())
     return made
+
+
+class SortableTable(QTableWidget):
+    """Sorted by a click on a heading, or by `SORT_KEY` on a cell of that column; once more turns the order round."""
+
+    def keyPressEvent(self, event: Any) -> None:  # noqa: N802
+        """Sort by the column of the current cell."""
+        header, column = self.horizontalHeader(), self.currentColumn()
+        if event.text().upper() != SORT_KEY or header is None or column < 0:
+            super().keyPressEvent(event)
+            return
+        again = header.sortIndicatorSection() == column
+        ascending = header.sortIndicatorOrder() == Qt.SortOrder.AscendingOrder
+        self.sortByColumn(column, Qt.SortOrder.DescendingOrder if again and ascending else Qt.SortOrder.AscendingOrder)
 
 
 def file_to_save(parent: QWidget, title: str, proposed: str, kinds: str) -> str:

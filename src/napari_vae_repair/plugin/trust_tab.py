@@ -12,6 +12,7 @@ from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QPalette, QShowEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
+from napari_vae_repair.plugin.focus_order import set_reading_order
 from napari_vae_repair.plugin.forecast import Update
 from napari_vae_repair.plugin.tab_parts import file_to_save, in_files
 
@@ -163,6 +164,8 @@ class TrustTab(QWidget):
         part = next(self._to_come, None)
         if part is None:
             self._list.addStretch(1)
+            before = self.judge_button.previousInFocusChain()
+            set_reading_order(self, after=before)  # Tab came to the new findings last
         else:
             self._list.addWidget(part)
             self._next.start(0)
@@ -226,7 +229,7 @@ def _described(finding: Finding) -> QLabel:
         f"{escape(finding.text)} ({escape(finding.reason)})",
         f"<i>{escape(finding.meaning)}</i>",
     ]
-    if finding.grade in ("doubtful", "bad"):
+    if finding.grade != "good":
         lines.append(f"→ {escape(finding.advice)}")
     label = QLabel("<br>".join(lines))
     label.setTextFormat(Qt.TextFormat.RichText)
@@ -234,5 +237,6 @@ def _described(finding: Finding) -> QLabel:
     label.setTextInteractionFlags(
         Qt.TextInteractionFlag.TextSelectableByMouse | Qt.TextInteractionFlag.TextSelectableByKeyboard
     )
+    label.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
     label.setToolTip(f"{finding.advice} API: result.trust().findings.")
     return label

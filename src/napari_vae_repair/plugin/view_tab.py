@@ -14,7 +14,7 @@ from napari_vae_repair.plugin.desk import Desk
 from napari_vae_repair.plugin.layer_combo import LayerCombo
 from napari_vae_repair.plugin.layers import our_layer
 from napari_vae_repair.plugin.preview import Preview
-from napari_vae_repair.plugin.split_view import SplitView, camera_of, flip
+from napari_vae_repair.plugin.split_view import SplitView, camera_of, flip, share_look
 
 SLIDER_STEPS, PAGE = 1000, 100
 FLIP_KEY = "Shift-R"
@@ -62,6 +62,7 @@ class ViewTab(QWidget):
             "Restores what is in view after each change of a setting. API: restore(image[rows, columns], samples=0)."
         )
         self.where = LayerCombo("what is in view")
+        self.where.setAccessibleName("What to preview")
         self.where.setToolTip("What to preview: the part in view, or a rectangle in a Shapes layer. API: image.")
         self.said = QLabel("At most 512 x 512 pixels, in one pass, without touching the full result.")
         self.said.setWordWrap(True)
@@ -82,6 +83,7 @@ class ViewTab(QWidget):
         self.line.setRange(0, SLIDER_STEPS)
         self.line.setValue(SLIDER_STEPS // 2)
         self.line.setPageStep(PAGE)
+        self.line.setAccessibleName("Place of the line")
         self.line.setToolTip("Where the line is; it can be dragged in the canvas, too. API: w.view.split.move(place).")
         self.flip_button = QPushButton(f"Flip ({FLIP_KEY})")
         self.flip_button.setToolTip("Hides the restored layer, or shows it again. API: layer.visible.")
@@ -105,7 +107,16 @@ class ViewTab(QWidget):
         self.splits.setChecked(False)
 
     def _offer(self, _: Any = None) -> None:
-        self.where.offer(self._desk.layers("shapes"))
+        shapes = self._desk.layers("shapes")
+        self.where.offer(shapes)
+        for _, layer in shapes:  # connecting twice does nothing
+            layer.events.name.connect(self._offer)
+            layer.events.data.connect(self._drawn)
+
+    def _drawn(self, event: Any) -> None:
+        """A shape was drawn, moved or taken away."""
+        if event.source is self.preview.region_layer:
+            self.preview.request()
 
     def _moved(self, _: Any) -> None:
         """Another part is in view; a rectangle stays what it is."""
@@ -173,13 +184,16 @@ class ViewTab(QWidget):
     def flip(self) -> None:
         """Hide the restored layer, or show it again."""
         try:
-            _, restored = self._pair()
+            source, restored = self._pair()
         except InputError as error:
             self._desk.tell(error)
             return
         self.splits.setChecked(False)
         self.live.setChecked(False)
         shown = flip(self._desk.viewer(), restored)
+        placed = self._desk.placed
+        if placed is not None and placed.result.report.in_source_units:
+            share_look(*((source, restored) if shown else (restored, source)))
         self._desk.tell("After: the restored layer." if shown else "Before: the source.")
 
 

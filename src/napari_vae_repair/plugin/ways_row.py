@@ -97,7 +97,9 @@ class WaysRow(Container[Widget]):
         """Show which preset these settings are, without choosing it; they are what the next choice starts from."""
         self._followed = settings
         shown = (WAYS | self._own).get(self.combo.value)
-        if shown is None or not same_way(shown, settings):  # of two that are alike, the chosen one stays
+        if shown is None or not same_way(
+            shown, settings, own=self.combo.value in self._own
+        ):  # of two that are alike, the chosen one stays
             with self.combo.changed.blocked():
                 self.combo.value = way_of(settings, self._own) or NO_WAY
         self.delete.enabled = self.combo.value in self._own
@@ -131,7 +133,7 @@ class WaysRow(Container[Widget]):
         if way.samples == 0:  # there is nothing to keep
             present = present.model_copy(update={"keep_samples": False})
         try:
-            settings = with_way(present, way)
+            settings = with_way(present, way, own=name in self._own)
         except SettingsError as error:
             self.follow(present)
             self._tell(error)

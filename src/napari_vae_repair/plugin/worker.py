@@ -20,7 +20,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_vae_repair.errors import Cancelled, DeviceError, DeviceMemoryError, VaeRepairError
-from napari_vae_repair.plugin.forecast import Forecast, Update
+from napari_vae_repair.plugin.forecast import Forecast, Update, forecast_of
 from napari_vae_repair.plugin.loss_plot import warm_up
 from napari_vae_repair.plugin.snapshot import fingerprint
 from napari_vae_repair.settings import SCRATCH
@@ -138,7 +138,7 @@ def restoration_steps(snapshot: Snapshot, settings: Settings, finish: Event) -> 
         image = given.pop().read(stop.is_set)
         yield Update(0.0, "Preparing", device=named, source_crc32=fingerprint(image.pixels))
         passes = image.pixels.size * (1 + (settings.samples or 0))
-        forecast = Forecast(settings.epochs, settings.model == SCRATCH, settings.adapts, passes=passes)
+        forecast = forecast_of(settings, passes=passes)
         run: Generator[Progress, None, Restoration] = restore_steps(
             image, settings, should_stop=stop.is_set, should_finish=finish.is_set, look_every=LOOK_EVERY_S
         )

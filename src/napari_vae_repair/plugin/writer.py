@@ -19,14 +19,13 @@ import numpy as np
 from napari_vae_repair.errors import Cancelled, InputError
 from napari_vae_repair.image.files import StoredImage, to_dtype, write_image
 from napari_vae_repair.image.files import write_layers as write_images
-from napari_vae_repair.plugin.forecast import Forecast
+from napari_vae_repair.plugin.forecast import forecast_of
 from napari_vae_repair.plugin.layer_files import snapshot_of, to_stored
 from napari_vae_repair.plugin.layers import METADATA_KEY, our_facts, result_layers
 from napari_vae_repair.plugin.preferences import read_preferences
 from napari_vae_repair.plugin.snapshot import LayerData, Snapshot
 from napari_vae_repair.plugin.storing import check_fits
 from napari_vae_repair.plugin.worker import free_device_memory, import_pipeline
-from napari_vae_repair.settings import SCRATCH
 
 if TYPE_CHECKING:
     from napari_vae_repair.restoration import Restoration
@@ -134,7 +133,7 @@ def with_extension(path: str, extension: str) -> Path:
 def _restore(source: Snapshot, show: Callable[[float, str], None], should_stop: Callable[[], bool]) -> Restoration:
     settings = read_preferences()
     restore_steps, _ = import_pipeline()
-    forecast = Forecast(settings.epochs, settings.model == SCRATCH, settings.adapts)
+    forecast = forecast_of(settings)
     steps = restore_steps(source.read(should_stop), settings, should_stop=should_stop)
     try:
         while True:

@@ -99,8 +99,8 @@ def check_whole(values: int, memory_mb: int | None, kept_samples: int = 0) -> No
     if memory_mb is not None and needed > memory_mb * MB:
         raise DeviceMemoryError(
             f"A run may use {memory_mb} MB.",
-            f"Restoring {values / 1e6:.1f} million values in one piece takes about {-(-needed // MB)} MB.",
-            "Allow more, or restore the file to OME-Zarr (.zarr), block by block.",
+            f"{values / 1e6:.1f} million values in one piece take about {-(-needed // MB)} MB.",
+            "Allow more; or work on files: OME-Zarr (.zarr) is restored by blocks, and vae-repair train reads parts.",
         )
 
 
