@@ -68,7 +68,7 @@ def tour(stage: Stage, files: Path) -> None:
         (uncertainty, (files,)),
         (compare, (files,)),
         (save, (files,)),
-        *([] if stage.quick else [(correlated, ())]),
+        *([] if stage.quick else [(correlated, ()), (console, ())]),
         (preview, ()),
         (repair, ()),
         (copy, ()),
@@ -353,6 +353,26 @@ def models(stage: Stage) -> None:
     stage.wait(lambda: not widget.running and "two photos" in [entry.name for entry in tab.store.entries()], "training")
     expect("two photos" in str(widget.model_file.value), "the new model is not the chosen one")
     stage.picture("models")
+
+
+def console(stage: Stage) -> None:
+    """Lines of docs/console.md, typed into napari's console."""
+    _, widget = open_sample(stage, "noisy_photo", "noisy photo"), stage.widget
+    choose_preset(stage, "Fast")
+    shell = stage.viewer.window._qt_viewer  # napari has no public name for its console
+    shell.toggle_console_visibility()
+    stage.settle()
+    opened = '_, w = viewer.window.add_plugin_dock_widget("napari-vae-repair", "VAE Repair")'
+    for line in (opened, "w.samples.value = 8", "worker = w.start()"):
+        shell.console.execute(line)
+        stage.settle(5)
+    stage.wait(lambda: widget.restoration is not None and not widget.running, "the run from the console")
+    for line in ("w.as_command()", "[layer.name for layer in viewer.layers]", "print(w.restoration.report.text())"):
+        shell.console.execute(line)
+        stage.settle(5)
+    stage.settle()
+    stage.picture("console")
+    shell.toggle_console_visibility()
 
 
 def save(stage: Stage, files: Path) -> None:

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractSpinBox, QTabBar, QWidget
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSpinBox,
+    QComboBox,
+    QLineEdit,
+    QSlider,
+    QTabBar,
+    QTableView,
+    QWidget,
+)
 
 pytestmark = pytest.mark.gui
 
@@ -54,3 +63,20 @@ def test_tab_goes_to_the_form_of_a_step_after_its_list(docked: Any, qtbot: Any) 
         qtbot.waitUntil(lambda name=name: docked.chain.form(name)[0].native.isVisible())
         order = assert_reading_order(docked)
         assert docked.chain.form(name)[0].native in order
+
+
+def test_every_control_says_what_it_is_in_the_api(docked: Any) -> None:
+    """Of all tabs, hidden ones included; steps of the chain tell it in their form."""
+    kinds = QAbstractButton | QComboBox | QAbstractSpinBox | QSlider | QTableView | QLineEdit
+    controls = [each for each in docked.native.findChildren(QWidget) if isinstance(each, kinds)]
+    parts = QTabBar | QAbstractSpinBox | QComboBox | QTableView  # which have buttons and lines of their own
+    controls = [each for each in controls if not isinstance(each.parent(), parts)]
+    assert len(controls) > 40
+    silent = [f"{each.objectName()} {getattr(each, 'text', str)()}" for each in controls if "API" not in _tip(each)]
+    assert silent == []
+
+
+def _tip(control: QWidget) -> str:
+    """Its own, or that of the row that it is a part of, as Qt shows it."""
+    parent = control.parent()
+    return control.toolTip() or (_tip(parent) if isinstance(parent, QWidget) else "")

@@ -525,6 +525,7 @@ def test_memory_stays_flat_over_ten_restores_and_ten_cancels(
     viewer: Any, docked: Any, noisy: Noisy, finish: Finish, qtbot: Any
 ) -> None:
     import psutil
+    from napari.qt.threading import GeneratorWorker
 
     def megabytes() -> float:
         gc.collect()
@@ -548,6 +549,7 @@ def test_memory_stays_flat_over_ten_restores_and_ten_cancels(
         assert finish(docked) is None
         after.append(megabytes())
     assert state(viewer) == before
+    assert not [thing for thing in GeneratorWorker._worker_set if thing.is_running]
     # what one run makes is 8 MB and more, and with the weights and moments of adapting 50 more
     assert min(after[6:10]) - min(after[1:4]) < 60, after
     assert min(after[16:]) - min(after[10:13]) < 60, after

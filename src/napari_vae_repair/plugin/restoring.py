@@ -116,7 +116,7 @@ class Restoring:
         self._finish.set()
 
     def cancel(self) -> None:
-        """Stop what is under way, with a restoration what waits too; the viewer stays as it was."""
+        """Stop what is under way, with a restoration what waits too; see `_not_restored` for what stays."""
         self.runner.cancel()
         if self._receipt is not None:
             self.waiting.clear()

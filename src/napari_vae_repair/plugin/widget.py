@@ -328,7 +328,10 @@ class VaeRepairWidget(Container[Widget]):
         self.finish_button.enabled = False
 
     def cancel(self) -> None:
-        """Stop what is under way, with a restoration the layers that wait too; the viewer stays as it was."""
+        """Stop what is under way, with a restoration the layers that wait too.
+
+        An earlier result is back in its place; without one the first result of a run that adapts stays.
+        """
         if self.running:
             self._restoring.cancel()
             self._show_buttons()
