@@ -72,6 +72,20 @@ def test_scratches_are_found_and_can_be_filled(image: np.ndarray) -> None:
     assert np.abs(filled - image)[truth].mean() < 0.3 * np.abs(struck.astype(float) - image)[truth].mean()
 
 
+def test_the_network_finds_grey_scratches_when_it_is_asked(image: np.ndarray) -> None:
+    """Which no rule can: they are neither saturated nor single pixels."""
+    struck, truth = image.copy(), np.zeros(image.shape, dtype=bool)
+    for y, x, bottom, right in ((10, 20, 120, 60), (90, 130, 20, 250), (60, 150, 80, 240)):
+        rows, columns = line(y, x, bottom, right)
+        truth[rows, columns] = truth[rows, columns + 1] = True
+    struck[truth] = np.minimum(struck[truth] + 60.0, 240)
+    by_rules, found = find_damage(struck), find_damage(struck, threshold=0.99)
+    assert (by_rules & truth).sum() < 0.05 * truth.sum()
+    assert (found & truth).sum() > 0.5 * truth.sum()
+    assert (found & ~truth).mean() < 0.02
+    assert find_damage(struck, threshold=0.9)[found].all()  # less sure: more
+
+
 def test_shapes_missing_pixels_and_the_input_itself(image: np.ndarray) -> None:
     stack = np.stack([image[:64, :72], image[64:128, :72]]).astype(np.float32)
     stack[1, 5, 6] = np.nan

@@ -67,7 +67,7 @@ class Mix:
 
 RESTORING = Mix(correlated=0.32)
 NOISY = Mix(marked=0.0, unmarked=0.3, correlated=0.55)
-DAMAGED = Mix(marked=0.0, unmarked=0.65, quiet=0.85, photos=0.7, whole=True)
+DAMAGED = Mix(marked=0.0, unmarked=0.5, quiet=0.85, photos=0.75, whole=True)
 
 
 @dataclass(frozen=True, slots=True)

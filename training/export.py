@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         calibration = NONE_YET
     model = general_model(restorer, training, calibration)
-    content = starter.pack_starter(Starter(model, inspector, training["damage"]["threshold"]))
+    content = starter.pack_starter(Starter(model, inspector))
     FILE.parent.mkdir(exist_ok=True)
     FILE.write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()

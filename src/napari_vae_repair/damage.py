@@ -1,4 +1,4 @@
-"""`find_damage`: which pixels of an image are likely damaged, as a mask to correct and to restore with."""
+"""`find_damage`: which pixels of an image are damaged or likely so, as a mask to correct and to restore with."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from napari_vae_repair.noise.record import NoiseModel
 from napari_vae_repair.noise.stripes import NORMAL_MAD
 from napari_vae_repair.preparation import as_image, colour_planes, mask_planes
 from napari_vae_repair.vae.device import Device, choose_device, on_device, stopping_between_layers
-from napari_vae_repair.vae.inspection import damage_probability
-from napari_vae_repair.vae.inspector import DamageBranch
+from napari_vae_repair.vae.inspection import damage_probability, likely_damaged
 from napari_vae_repair.vae.starter import load_starter
 
 OUTSTANDING = 6.0  # standard deviations of the noise by which a hot or dead pixel leaves its neighbours behind
@@ -39,7 +38,7 @@ def find_damage(
     device: str = "auto",
     should_stop: Callable[[], bool] | None = None,
 ) -> NDArray[np.bool_]:
-    """Propose hot, dead and saturated pixels, damaged rows and columns, scratches, lint, dust and stains as a mask.
+    """Propose hot, dead and saturated pixels, damaged rows and columns, and on demand scratches and stains as a mask.
 
     A proposal to look at and correct, not a verdict: ``restore(image, mask=find_damage(image))`` fills what it marks.
 
@@ -50,8 +49,10 @@ def find_damage(
     axes : str, optional
         As `restore`.
     threshold : float, optional
-        Probability, 0 to 1, from which the network's finding counts; None = the starter's own, at which it marks about
-        one of 2000 pixels of undamaged images. Single pixels, rows and saturation do not depend on it.
+        None = single pixels, rows, columns and saturation alone, by rules. Else a network looks for scratches, lint,
+        dust and stains, too: connected pixels that may be damaged are marked if one of them reaches this probability,
+        0 to 1. With 0.99 it finds a third of them and marks 0.5 to 1 % of undamaged images by mistake, bright bars,
+        legs of a tripod and the like; less finds more of both.
     device : str
         As `Settings.device`.
     should_stop : callable, optional
@@ -75,7 +76,7 @@ def find_damage(
         raise InputError(
             f"threshold={threshold} was given.",
             "A probability above 0, and 1 at most, is needed.",
-            "Leave it out, or give 0.5 to find more and 0.95 to mark less by mistake.",
+            "Leave it out for single pixels, rows and saturation alone, or give 0.99, or 0.9 to find more.",
         )
     chosen = as_image(image, axes)
     layout = Layout(chosen.axes, chosen.pixels.shape)
@@ -83,11 +84,9 @@ def find_damage(
     # dead rows of an integer image are found by value, so the dtype's own values are looked at
     planes = colour_planes(layout.to_planes(chosen.pixels)).astype(np.float32)
     fill_damage(planes, lost)
-    starter, where = load_starter(), choose_device(device)
-    branch = on_device(starter.inspector.damage, where)
-    least = starter.damage_threshold if threshold is None else threshold
+    network = None if threshold is None else partial(_by_network, threshold, choose_device(device))
     for index, colours in enumerate(planes):
-        lost[index] |= _of_plane(colours, lost[index], branch, least, where, should_stop or _never)
+        lost[index] |= _of_plane(colours, lost[index], network, should_stop or _never)
     masked = Layout(chosen.axes.replace("S", ""), chosen.damaged.shape)
     return masked.from_planes(lost[:, None])
 
@@ -95,14 +94,11 @@ def find_damage(
 def _of_plane(
     colours: NDArray[np.float32],
     lost: NDArray[np.bool_],
-    branch: DamageBranch,
-    least: float,
-    device: Device,
+    network: Callable[[NDArray[np.float32], Callable[[], bool]], NDArray[np.bool_]] | None,
     should_stop: Callable[[], bool],
 ) -> NDArray[np.bool_]:
     """Damage of ``(C, Y, X)``, whose lost pixels were filled."""
-    with stopping_between_layers(should_stop):
-        found = damage_probability(branch, colours.mean(axis=0), device) >= least
+    found = np.zeros(lost.shape, dtype=bool) if network is None else network(colours.mean(axis=0), should_stop)
     nothing = np.zeros((1, *found.shape), dtype=bool)
     for plane in colours:
         noise = estimate_noise(plane[None, None], nothing)
@@ -116,6 +112,14 @@ def _of_plane(
                 raise Cancelled("find damage")
             found |= rule()
     return found
+
+
+def _by_network(
+    threshold: float, device: Device, plane: NDArray[np.float32], should_stop: Callable[[], bool]
+) -> NDArray[np.bool_]:
+    branch = on_device(load_starter().inspector.damage, device)
+    with stopping_between_layers(should_stop):
+        return likely_damaged(damage_probability(branch, plane, device), threshold)
 
 
 def _never() -> bool:

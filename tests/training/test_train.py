@@ -123,10 +123,10 @@ def test_the_inspector_has_something_to_learn(scenes: Scenes, kind: type[SeeingN
 
 
 def test_each_branch_sees_cells_or_pixels(scenes: Scenes) -> None:
-    inspector, values = Inspector(), torch.zeros(2, 1, 64, 48)
+    inspector, values = Inspector(), torch.zeros(2, 1, 64, 96)
     found = inspector.noise(values)
-    assert found.log_std.shape == (2, 1, 64 // CELL_PX, 48 // CELL_PX)
-    assert found.neighbours.shape == (2, 2, 64 // CELL_PX, 48 // CELL_PX)
+    assert found.log_std.shape == (2, 1, 64 // CELL_PX, 96 // CELL_PX)
+    assert found.neighbours.shape == (2, 2, 64 // CELL_PX, 96 // CELL_PX)
     assert inspector.damage(values).shape == values.shape
 
 
@@ -134,7 +134,7 @@ def test_what_is_packed_is_what_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_p
     network, inspector = HierarchicalVAE(1, TINY), Inspector()
     calibration = Calibration((0.1, 0.5), (0.2, 0.4))
     content = starter.pack_starter(
-        Starter(general_model(network, {"restorer": {"hours": 1.0}}, calibration), inspector, damage_threshold=0.7)
+        Starter(general_model(network, {"restorer": {"hours": 1.0}}, calibration), inspector)
     )
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / starter.FILE).write_bytes(content)
@@ -142,7 +142,6 @@ def test_what_is_packed_is_what_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(starter, "SHA256", hashlib.sha256(content).hexdigest())
     loaded = starter.load_starter.__wrapped__()
     assert loaded.model.general
-    assert loaded.damage_threshold == 0.7
     assert loaded.model.calibration == calibration
     assert loaded.model.training == {"restorer": {"hours": 1.0}}
     for given, got in ((network, loaded.model.network), (inspector, loaded.inspector)):
@@ -158,9 +157,9 @@ def test_what_is_packed_is_what_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def packed(network: HierarchicalVAE, inspector: Inspector) -> bytes:
-    training = {"restorer": {"hours": 1.0}, "noise": {"hours": 0.5}, "damage": {"hours": 0.2, "threshold": 0.6}}
+    training = {"restorer": {"hours": 1.0}, "noise": {"hours": 0.5}, "damage": {"hours": 0.2}}
     model = general_model(network, training, Calibration((0.1,), (0.2,)))
-    return starter.pack_starter(Starter(model, inspector, damage_threshold=0.6))
+    return starter.pack_starter(Starter(model, inspector))
 
 
 def test_an_export_of_one_part_leaves_the_others_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -172,7 +171,7 @@ def test_an_export_of_one_part_leaves_the_others_as_they_are(monkeypatch: pytest
     run = tmp_path / "run"
     run.mkdir()
     torch.save({"average": trained.damage.state_dict()}, run / "checkpoint.pt")
-    (run / "log.jsonl").write_text('{"hours": 0.3, "threshold": 0.8}\n')
+    (run / "log.jsonl").write_text('{"hours": 0.3}\n')
     monkeypatch.setattr(export, "PACKAGE", tmp_path)
     monkeypatch.setattr(export, "FILE", tmp_path / "weights" / starter.FILE)
     monkeypatch.setattr(export, "NETWORK", TINY)
@@ -180,7 +179,6 @@ def test_an_export_of_one_part_leaves_the_others_as_they_are(monkeypatch: pytest
     content = (tmp_path / "weights" / starter.FILE).read_bytes()
     assert (tmp_path / "vae" / "starter.py").read_text() == f'SHA256 = "{hashlib.sha256(content).hexdigest()}"\n'
     header, weights = starter.unpack_starter(content)
-    assert header["damage_threshold"] == 0.8
     assert header["training"]["restorer"] == {"hours": 1.0}
     for part, module in (("restorer", network), ("noise", before.noise), ("damage", trained.damage)):
         for name, tensor in module.state_dict().items():

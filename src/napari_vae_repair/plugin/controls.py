@@ -158,9 +158,10 @@ class Controls:
         self.chain = ChainEditor(PRESETS["standard"])
         self.chain.visible = False
 
-    def add_rows(self, ways: Widget, damage: Widget) -> None:
-        """Put the row of presets first, and that of masks below the choice of the damage."""
-        self.form.insert(1 + self.form.index(self.mask_layer), damage)
+    def add_rows(self, ways: Widget, *damage: Widget) -> None:
+        """Put the row of presets first, and those of masks below the choice of the damage."""
+        for row in reversed(damage):
+            self.form.insert(1 + self.form.index(self.mask_layer), row)
         self.form.insert(0, ways)
         align_labels(self.form)
 

@@ -7,7 +7,7 @@ from threading import Event
 from typing import Any
 
 import numpy as np
-from magicgui.widgets import Container, PushButton
+from magicgui.widgets import ComboBox, Container, PushButton
 from magicgui.widgets.bases import Widget
 from numpy.typing import NDArray
 
@@ -22,12 +22,14 @@ from napari_vae_repair.plugin.worker import import_pipeline
 BRUSH_SHARE = 0.01  # of the plane's larger side: the diameter of the brush at first
 SMALLEST_BRUSH_PX = 3
 MARK = 1
+# the threshold of `find_damage`
+TO_FIND = {"single pixels and rows": None, "scratches and stains, too": 0.99, "all that may be damage": 0.9}
 Mask = NDArray[np.bool_]
 Index = tuple[int | slice, ...]
 
 
 class DamageRow(Container[Widget]):
-    """Buttons that make and fill masks.
+    """Buttons that make and fill masks, and what to look for.
 
     Parameters
     ----------
@@ -43,6 +45,12 @@ class DamageRow(Container[Widget]):
         )
         self.find = PushButton(
             text="Find damage", tooltip="Marks what is likely damaged, for you to correct. API: find_damage(image)."
+        )
+        self.to_find = ComboBox(  # in a row of its own: three would be wider than the dock
+            choices=list(TO_FIND),
+            label="Find",
+            tooltip="What to look for. Scratches, dust and stains are found in part, and some of what is no damage is "
+            "taken for them: look at what is marked. API: threshold of find_damage (None, 0.99, 0.9).",
         )
         super().__init__(widgets=[self.new, self.find], layout="horizontal", labels=False, name="damage", label=" ")
         self.margins = (0, 0, 0, 0)
@@ -85,9 +93,8 @@ class DamageRow(Container[Widget]):
         chosen, marked = self._desk.chosen(), None
         if not self._fits(chosen) and chosen.mask_layer is not None:
             marked = damage_mask(chosen.mask_layer, chosen.layer, chosen_part(chosen.layer, None)[1])
-        return self._desk.work(
-            finding_steps(chosen), lambda found: self._mark(chosen, marked, *found), "Finding damage"
-        )
+        steps = finding_steps(chosen, TO_FIND[self.to_find.value])
+        return self._desk.work(steps, lambda found: self._mark(chosen, marked, *found), "Finding damage")
 
     def _fits(self, chosen: Chosen) -> bool:
         """Whether what is found can be added to the layer that marks the damage."""
@@ -98,7 +105,7 @@ class DamageRow(Container[Widget]):
         viewer = self._desk.viewer()
         share = f"{100 * found.mean():.2g} % of the pixels"
         if not found.any():
-            self._desk.tell("No damage was found. Mark it by hand: New mask.")
+            self._desk.tell("No damage was found. Look for more kinds of it (Find), or mark it by hand: New mask.")
             return
         fits = self._fits(chosen) and chosen.mask_layer in viewer.layers
         labels = chosen.mask_layer if fits else self._mask_layer(chosen, viewer)
@@ -141,8 +148,11 @@ def _shape_of(layer: Any) -> tuple[int, ...]:
     return tuple((layer.data[0] if layer.multiscale else layer.data).shape[: layer.ndim])
 
 
-def finding_steps(chosen: Chosen) -> Steps[tuple[Index, Mask]]:
-    """Steps that find damage, plane by plane; where in the layer was looked, and what is damaged there."""
+def finding_steps(chosen: Chosen, threshold: float | None) -> Steps[tuple[Index, Mask]]:
+    """Steps that find damage, plane by plane; where in the layer was looked, and what is damaged there.
+
+    `threshold` is that of `find_damage`.
+    """
     given = [Chosen(chosen.layer, chosen.settings, plane_at=chosen.plane_at).snapshot()]
     check_fits(given[0], chosen.settings, "Finding damage")
     device, index = chosen.settings.device, given[0].index
@@ -163,7 +173,9 @@ def finding_steps(chosen: Chosen) -> Steps[tuple[Index, Mask]]:
             if stop.is_set():
                 break
             yield Update(done / len(places), f"Finding damage: plane {done + 1} of {len(places)}")
-            found[place] = find_damage(pixels[place], axes=inner, device=device, should_stop=stop.is_set)
+            found[place] = find_damage(
+                pixels[place], axes=inner, threshold=threshold, device=device, should_stop=stop.is_set
+            )
         return index, np.moveaxis(found, range(len(stack)), order)
 
     return steps

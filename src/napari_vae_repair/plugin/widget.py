@@ -103,7 +103,7 @@ class VaeRepairWidget(Container[Widget]):
         self.append(self.panel)
         self.ways = WaysRow(self.current_settings, self.tell)
         self.damage = DamageRow(self, self._use_mask)
-        self.controls.add_rows(self.ways, self.damage)
+        self.controls.add_rows(self.ways, self.damage, self.damage.to_find)
         self.view = ViewTab(self)
         self.trust, self.uncertainty = TrustTab(self), UncertaintyTab(self)
         self.comparison, self.models = CompareTab(self), ModelsTab(self, self._use_model)

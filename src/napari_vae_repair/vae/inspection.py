@@ -13,14 +13,15 @@ from napari_vae_repair.image.measured import measured_sample
 from napari_vae_repair.image.tiles import plan_tiles
 from napari_vae_repair.noise.estimate import saturated
 from napari_vae_repair.vae.device import Device
-from napari_vae_repair.vae.inspector import CELL_PX, DamageBranch, NoiseBranch, NoiseFindings
+from napari_vae_repair.vae.inspector import CELL_PX, DAMAGE_CELL_PX, DamageBranch, NoiseBranch, NoiseFindings
 from napari_vae_repair.vae.record import ValueRange
 
 WINDOW_PX = 1024  # side of the centre of a plane that is looked at for noise
 WINDOWS = 4  # planes, evenly spread, that are looked at for noise
-TILE_PX, HALO_PX = 1024, 112  # the halo is what a pixel of the damage branch depends on
+TILE_PX, HALO_PX = 1024, 256  # the halo is more than what a pixel of the damage branch depends on
 LEAST_UNSURE = 0.05  # no cell counts as better known than this
 MOST_CORRELATED = 0.9
+LIKELY = 0.4  # probability from which a pixel is marked as damaged, if it touches surer ones
 LOST_SHARE = 0.5  # of a cell's pixels, from which on it is left out
 
 
@@ -94,15 +95,37 @@ def centred(side: int) -> slice:
 def damage_probability(branch: DamageBranch, plane: NDArray[np.float32], device: Device) -> NDArray[np.float32]:
     """Probability that each pixel of ``(Y, X)`` is damaged, tile by tile; the branch is on the device."""
     value_range, out = ValueRange.of(plane), np.zeros(plane.shape, dtype=np.float32)
-    height, width = (-(-side // CELL_PX) * CELL_PX for side in plane.shape)
+    height, width = (-(-side // DAMAGE_CELL_PX) * DAMAGE_CELL_PX for side in plane.shape)
     padded = np.pad(plane, [(0, height - plane.shape[0]), (0, width - plane.shape[1])], mode="symmetric")
-    for tile in plan_tiles(height, width, tile_px=TILE_PX, halo_px=HALO_PX, blend_px=0, stride=CELL_PX):
+    for tile in plan_tiles(height, width, tile_px=TILE_PX, halo_px=HALO_PX, blend_px=0, stride=DAMAGE_CELL_PX):
         logits = _look(branch, padded[tile.read], value_range, device)
         assert isinstance(logits, torch.Tensor)
         probability = torch.sigmoid(logits[0, 0]).cpu().numpy()[tile.crop]
         target = out[tile.write]
         target[...] = probability[: target.shape[0], : target.shape[1]]
     return out
+
+
+def likely_damaged(probability: NDArray[np.float32], surely: float) -> NDArray[np.bool_]:
+    """Where damage is likely, if it touches pixels where it is surer: hysteresis, after Canny 1986.
+
+    Single specks that could be scene are left out by it, and the faint edges of a stain are not.
+
+    Parameters
+    ----------
+    probability : ndarray of float32
+        ``(Y, X)``.
+    surely : float
+        Probability that a connected part of the pixels from `LIKELY` on must reach.
+
+    Returns
+    -------
+    ndarray of bool
+        ``(Y, X)``.
+    """
+    from skimage.filters import apply_hysteresis_threshold
+
+    return np.asarray(apply_hysteresis_threshold(probability, min(LIKELY, surely), surely), dtype=np.bool_)
 
 
 @torch.no_grad()

@@ -20,7 +20,8 @@ from napari_vae_repair.vae.device import look_before_layers
 from napari_vae_repair.vae.model import ResidualBlock
 
 CELL_PX = 16
-WIDTHS = (32, 48, 64, 64)
+DAMAGE_CELL_PX = 32  # the coarsest that the damage branch looks at
+WIDTHS = (32, 40, 48, 56, 56)
 TOP_HATS_PX = (3, 7, 13)  # specks and strokes narrower than these stand out
 FILTERS, NOISE_WIDTH = 24, 48
 RARE = -3.0  # logit of the share of damaged pixels, to begin with

@@ -20,7 +20,7 @@ from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.record import Model
 
 FILE = "starter.safetensors"
-SHA256 = "68b041ac9b0952c45bbee4c7ab6b6a7704604c98e89a4506cc8e3bb8d6efc5de"
+SHA256 = "23f64d90cd492d52fb855e64b0f9f7ba6424adebedc8bd1786602fc0ee46fc57"
 METADATA = "napari_vae_repair_starter"
 
 
@@ -34,13 +34,10 @@ class Starter:
         Restores grey planes of any image in one pass.
     inspector : Inspector
         Sees noise and damage.
-    damage_threshold : float
-        Probability from which a pixel counts as damaged.
     """
 
     model: Model
     inspector: Inspector
-    damage_threshold: float
 
 
 @functools.cache
@@ -66,7 +63,7 @@ def load_starter() -> Starter:
         module.requires_grad_(False).eval()
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as `on_device` wants it
     model = general_model(network, header["training"], Calibration.from_dict(header["calibration"]))
-    return Starter(model, inspector, header["damage_threshold"])
+    return Starter(model, inspector)
 
 
 def general_model(network: HierarchicalVAE, training: dict[str, Any], calibration: Calibration | None) -> Model:
@@ -91,7 +88,6 @@ def pack_starter(starter: Starter) -> bytes:
         "network": network.network.model_dump(mode="json"),
         "training": starter.model.training,
         "calibration": calibration.to_dict(),
-        "damage_threshold": starter.damage_threshold,
     }
     return bytes(safetensors.torch.save(tensors, metadata={METADATA: json.dumps(header)}))
 
