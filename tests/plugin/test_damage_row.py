@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from napari_vae_repair.damage import find_damage
+from napari_vae_repair.plugin.damage_row import TO_FIND
 from napari_vae_repair.settings import Settings
 
 pytestmark = pytest.mark.gui
@@ -71,6 +72,19 @@ def test_found_damage_is_added_to_what_was_marked_by_hand(viewer: Any, widget: A
     assert len(viewer.layers) == 2
     assert (mask.data[0, :2] == 3).all()
     assert mask.data[5, 7] == 1
+
+
+def test_what_is_looked_for_can_be_chosen(viewer: Any, widget: Any, noisy: Noisy, qtbot: Any) -> None:
+    image = noisy(64, 96)
+    image[10:50, 40:42] += 3 * image.std()
+    viewer.add_image(image, name="image")
+    assert list(widget.damage.to_find.choices) == list(TO_FIND)
+    widget.damage.to_find.value = list(TO_FIND)[-1]
+    widget.damage.find_damage()
+    qtbot.waitUntil(lambda: not widget.running, timeout=60_000)
+    expected = find_damage(image, threshold=0.9)
+    assert expected[10:50, 40:42].mean() > 0.5 > find_damage(image)[10:50, 40:42].mean()
+    np.testing.assert_array_equal(viewer.layers["image damage"].data > 0, expected)
 
 
 @pytest.mark.parametrize("kind", ["shapes", "labels of one plane"])
