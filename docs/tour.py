@@ -367,7 +367,7 @@ def console(stage: Stage) -> None:
         shell.console.execute(line)
         stage.settle(5)
     stage.wait(lambda: widget.restoration is not None and not widget.running, "the run from the console")
-    for line in ("w.as_command()", "[layer.name for layer in viewer.layers]", "print(w.restoration.report.text())"):
+    for line in ("[layer.name for layer in viewer.layers]", "w.as_command()"):
         shell.console.execute(line)
         stage.settle(5)
     stage.settle()
