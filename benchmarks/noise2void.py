@@ -1,7 +1,7 @@
 """Noise2Void of CAREamics on one image, in a process of its own: ``PYTHON benchmarks/noise2void.py IN.npy OUT.npy``.
 
-CAREamics 0.3.5 asks for ``torch<2.14`` and ``torchvision<=0.26``, which does not go with the torch of this project, so it
-needs an environment of its own; `benchmarks.quality` finds it by the variable NOISE2VOID_PYTHON:
+CAREamics 0.3.5 asks for ``torch<2.14`` and ``torchvision<=0.26``, which does not go with the torch of this project, so
+it needs an environment of its own; `benchmarks.quality` finds it by the variable NOISE2VOID_PYTHON:
 
     python3 -m venv n2v && n2v/bin/pip install torch==2.9.1 torchvision==0.24.1 careamics==0.3.5
 """
