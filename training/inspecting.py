@@ -22,7 +22,7 @@ SMALLEST_STD = 2e-3  # network units: what 8-bit quantisation leaves
 STRONG_STD = 0.04  # network units, 2 % of the range: noise that one sees
 VALIDATION_BATCHES, BATCH_SIZE, PATCH_PX, DAMAGED_PATCH_PX, SEED = 16, 16, 96, 160, 12345
 LEAST_AREA = 30  # pixels: a patch with less damage has no Dice loss of its own
-FALSE_MARKS = 1e-3  # of undamaged pixels: where the thresholds lie
+FALSE_MARKS = 1e-3  # of undamaged pixels: where the threshold lies
 SURELY = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.993, 0.995, 0.997, 0.998, 0.999, 0.9995, 0.9998, 0.9999)
 
 
@@ -113,7 +113,7 @@ class FindingDamage:
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """What is found, marked at 0.5 and by the thresholds that mark `FALSE_MARKS` of the undamaged patches."""
+        """What is found, marked at 0.5 and by the threshold that marks `FALSE_MARKS` of the undamaged patches."""
         found, truth = [], []
         for batch in self._held_out:
             with self._device.precision():

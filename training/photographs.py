@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from napari_vae_repair.image.atomic import replacing
 from training.scenes import Scenes, load_scenes
 
 DEBIAN = "http://deb.debian.org/debian/pool/main/"
@@ -53,8 +54,8 @@ class Package:
 
 
 PACKAGES = (
-    # unsplash.com before 2017, NASA, USGS, Mars rovers, Wikimedia: public domain. With a suffix, and of the names left
-    # out: CC BY-SA
+    # of unsplash.com, NASA, USGS and others, in the public domain as its file `copyright` says; those with a suffix, and
+    # of the names left out, are CC BY-SA
     Package(
         "e/endless-sky/endless-sky-data_0.9.8-1.2_all.deb",
         "e45835e05a11e84bb1a890a0ded390246a53b8318f21a25925aa70fa54f80c13",
@@ -126,9 +127,8 @@ def main(arguments: list[str] | None = None) -> None:
     patches = np.concatenate([pool.patches, *(scenes.patches for scenes in found)])
     source = np.concatenate([pool.source, *(scenes.source for scenes in found)])
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=options.out.parent, suffix=".npz", delete=False) as written:
-        np.savez_compressed(written, patches=patches, source=source)
-    Path(written.name).replace(options.out)
+    with replacing(options.out) as stream:
+        np.savez_compressed(stream, patches=patches, source=source)
     print(", ".join(f"{len(scenes)} patches of {scenes.source[0]}" for scenes in found))
 
 
