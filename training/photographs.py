@@ -54,8 +54,8 @@ class Package:
 
 
 PACKAGES = (
-    # of unsplash.com, NASA, USGS and others, in the public domain as its file `copyright` says; those with a suffix, and
-    # of the names left out, are CC BY-SA
+    # of unsplash.com, NASA, USGS and others, in the public domain as its file `copyright` says; those with a suffix,
+    # and of the names left out, are CC BY-SA
     Package(
         "e/endless-sky/endless-sky-data_0.9.8-1.2_all.deb",
         "e45835e05a11e84bb1a890a0ded390246a53b8318f21a25925aa70fa54f80c13",

@@ -194,9 +194,7 @@ class CompareTab(QWidget):
         if isinstance(news, Compares):
             self._compares, self._doubt = news, UNJUDGED
             self.table.begin(news.pixels)
-            height, width = news.pixels.shape[:2]
-            self._what = f"{news.source.name}, {height} x {width} pixels"
-            self.sentence.setText(f"{self._what}. Whether the loss can rank methods here is judged at the end.")
+            self.sentence.setText(f"{_what(news)}. Whether the loss can rank methods here is judged at the end.")
         else:
             self.table.add(news)
         self._show_buttons()
@@ -206,7 +204,8 @@ class CompareTab(QWidget):
         if comparison.doubt:
             self.sentence.setText(f"The loss ranks nothing here: {comparison.doubt}.")
         else:
-            self.sentence.setText(f"{self._what}: {comparison.rows[0].method} predicts its pixels best.")
+            assert self._compares is not None  # told before the first row
+            self.sentence.setText(f"{_what(self._compares)}: {comparison.rows[0].method} predicts its pixels best.")
         self._desk.tell(f"{len(comparison.rows)} methods were compared.")
 
     # ---- what is made of it
@@ -286,3 +285,8 @@ class _Post(QObject):
     """Carries news from the worker's thread to Qt's."""
 
     news = Signal(int, object)
+
+
+def _what(compares: Compares) -> str:
+    height, width = compares.pixels.shape[:2]
+    return f"{compares.source.name}, {height} x {width} pixels"
