@@ -24,10 +24,9 @@ from training.scenes import PROCEDURAL, Scenes, load_scenes, with_procedural
 PROCEDURAL_SHARE, PHOTO_SHARE = 0.17, 0.55  # the rest are micrographs
 MASKS, WEAVES = 600, 400
 WOVEN_SHARE = 0.15  # of scenes with cloth over them
-# Of scenes magnified so many times: those of the pool are sharp from pixel to pixel, what lenses draw mostly is not
-MAGNIFIED_SHARE, MAGNIFIED = 0.4, (1.2, 5.0)
+# So many times: those of the pool are sharp from pixel to pixel, what lenses draw mostly is not
+MAGNIFIED = (1.2, 5.0)
 STABILISED_SHARE = 0.85  # of patches with signal-dependent noise
-TOLD_SHARE = 0.88
 MISTOLD = 0.15  # standard deviation of the logarithm of what is told, and of what stabilises
 MISTOLD_CORRELATED = 0.3  # more for noise whose neighbours share all of it; estimates are mostly too low there
 MARKED_QUIET = 0.5  # as scanned photos are
@@ -55,6 +54,10 @@ class Mix:
         Share of photographs among the scenes.
     whole : bool
         Whether patches count as whole images, whose own extremes become -1 and 1.
+    magnified : tuple of float
+        Share of photographs, and of all other scenes, that are magnified.
+    told : float
+        Share whose noise is told.
     """
 
     marked: float = 0.25
@@ -63,9 +66,12 @@ class Mix:
     correlated: float = CORRELATED_SHARE
     photos: float = PHOTO_SHARE
     whole: bool = False
+    magnified: tuple[float, float] = (0.4, 0.4)
+    told: float = 0.88
 
 
 RESTORING = Mix(correlated=0.32)
+WHITE = Mix(marked=0.35, correlated=0.0, photos=0.6, magnified=(0.15, 0.5), told=1.0)
 NOISY = Mix(marked=0.0, unmarked=0.3, correlated=0.55)
 DAMAGED = Mix(marked=0.0, unmarked=0.5, quiet=0.85, photos=0.75, whole=True)
 
@@ -178,7 +184,7 @@ class BatchSource:
         scale, offset = _to_network_units(span_of, rng, varied=not self._mix.whole)
         std, neighbours = seen.std * scale, np.array(corruption.neighbours, dtype=np.float32)
         planes = (noisy * scale + offset, clean * scale + offset, std)
-        told = _told(float(np.sqrt((std**2).mean())), neighbours, rng)
+        told = _told(float(np.sqrt((std**2).mean())), neighbours, rng, self._mix.told)
         counted = seen.counted & ~masked & ~unmarked & ~unseen
         marks = (masked[None], counted[None], unmarked[None], unseen[None])
         return (*(p[None] for p in planes), neighbours, *marks, told)
@@ -219,12 +225,12 @@ class BatchSource:
     def _clean(self) -> tuple[Plane, Plane]:
         """A varied scene, 0 to 1, and the patch of it; of two patches more often the one with more to see."""
         rng, side = self._rng, self._patch_px
-        group = self._groups[rng.choice(len(self._groups), p=self._shares)]
-        scene = self._scenes.patches[rng.choice(group)]
+        group = rng.choice(len(self._groups), p=self._shares)
+        scene = self._scenes.patches[rng.choice(self._groups[group])]
         scene = np.rot90(scene, rng.integers(4))
         if rng.random() < 0.5:
             scene = scene[:, ::-1]
-        if rng.random() < MAGNIFIED_SHARE:
+        if rng.random() < self._mix.magnified[min(group, 1)]:
             scene = _magnified(scene, rng)
         corners = rng.integers(0, scene.shape[0] - side + 1, (2, 2))
         contrast = [scene[y : y + side, x : x + side].std() for y, x in corners]
@@ -299,8 +305,8 @@ def _to_network_units(span_of: Plane, rng: Rng, *, varied: bool) -> tuple[np.flo
     return np.float32(scale), np.float32(-1 - low * scale)
 
 
-def _told(std: float, neighbours: Plane, rng: Rng) -> Plane:
-    if rng.random() > TOLD_SHARE:
+def _told(std: float, neighbours: Plane, rng: Rng, share: float) -> Plane:
+    if rng.random() > share:
         return np.full(3, np.nan, dtype=np.float32)
     wrong = rng.standard_normal(3)
     more = MISTOLD_CORRELATED * float(neighbours.max())

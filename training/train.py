@@ -25,10 +25,11 @@ from training.batches import Drawing, stream
 from training.figure import draw_history
 from training.inspecting import FindingDamage, SeeingNoise
 from training.objective import Tensors
-from training.restoring import Restoring
+from training.restoring import Restoring, RestoringWhite
 from training.scenes import Scenes, load_scenes
 
-TASKS = {"restoring": Restoring, "noise": SeeingNoise, "damage": FindingDamage}
+TASKS = {"restoring": Restoring, "white": RestoringWhite, "noise": SeeingNoise, "damage": FindingDamage}
+PARTS = {"restoring": "restorer", "white": "restorer"}  # of the starter, that a task goes on from
 HELD_OUT = ("photo/skimage-wheel", "microscopy/neubias-ccby")
 WARM_UP_STEPS = 300
 LAST_RATE = 0.01  # of the full learning rate, at the end
@@ -86,7 +87,10 @@ class Run:
         batch = next(batches)  # the first comes late, when all scenes are read
         due, last = self.seconds + self.options.validate_every, time.perf_counter()
         while self.share < 1:
-            self._one_step(Tensors.moved(batch, self.device))
+            patches = Tensors.moved(batch, self.device)
+            for _ in range(self.options.echoes):
+                self._one_step(patches)
+                patches = patches.turned()
             batch = next(batches)
             now = time.perf_counter()
             self.seconds, last = self.seconds + min(now - last, LONGEST_STEP), now
@@ -149,6 +153,7 @@ class Run:
 def main(arguments: list[str] | None = None) -> None:
     """Train, or go on training, until the hours are over."""
     options = _parse(arguments)
+    torch.backends.cudnn.benchmark = True  # all batches have one shape
     folder: Path = options.run
     folder.mkdir(parents=True, exist_ok=True)
     recipes = folder / "recipe.jsonl"
@@ -193,6 +198,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--overlays", type=int, default=2400, help="pictures of damage that nothing marks")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--patch-px", type=int, default=64)
+    parser.add_argument("--echoes", type=int, default=1, help="steps on each batch, where drawing is what takes time")
     parser.add_argument("--learning-rate", type=float, default=8e-4)
     parser.add_argument("--validate-every", type=float, default=900, help="seconds")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw batches; for a GPU one a processor")
@@ -208,7 +214,7 @@ def _weights(file: Path, task: str) -> dict[str, torch.Tensor]:
     """Averaged weights of a checkpoint, or those that ship."""
     if file.suffix == ".safetensors":
         _, weights = unpack_starter(file.read_bytes())
-        return weights["restorer" if task == "restoring" else task]
+        return weights[PARTS.get(task, task)]
     average: dict[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True)["average"]
     return average
 
