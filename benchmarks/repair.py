@@ -73,7 +73,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--overlays", type=int, help="only the first so many")
-    parser.add_argument("--largest", type=int, default=20_000, help="pixels that are lost; more cannot be waited for")
     options = parser.parse_args()
     if not options.data.is_dir():
         print(f"skipped: the benchmark data is not at {options.data}; name its folder with --data")
@@ -85,7 +84,7 @@ def main() -> None:
     found: list[tuple[str, str, float, float, float]] = []
     for kind, name, clean, damaged, opacity in overlaid(options.data, options.overlays):
         lost = opacity >= CHANGED
-        if 0 < lost.sum() <= options.largest:
+        if lost.any():
             rows += fill(kind, name, clean, damaged, lost)
         truth = opacity >= VISIBLE
         for asked, threshold in THRESHOLDS.items():
@@ -95,7 +94,7 @@ def main() -> None:
         name: {asked: float(find_damage(clean, threshold=threshold).mean()) for asked, threshold in THRESHOLDS.items()}
         for name, clean in clean_images(options.data)
     }
-    write(rows, found, false_marks, options.largest)
+    write(rows, found, false_marks)
 
 
 def fill(damage: str, name: str, clean: Array, damaged: Array, mask: Mask) -> list[dict[str, Any]]:
@@ -116,7 +115,6 @@ def write(
     rows: list[dict[str, Any]],
     found: list[tuple[str, str, float, float, float]],
     false_marks: dict[str, dict[str, float]],
-    largest: int,
 ) -> None:
     kinds = list(dict.fromkeys(row["damage"] for row in rows))
     filling = []
@@ -152,8 +150,6 @@ def write(
         "## Filling: PSNR inside the mask and seconds, means",
         "",
         *report.markdown(filling, list(filling[0])),
-        "",
-        f"Overlays that change more than {largest} pixels are left out: `inpaint_biharmonic` takes minutes for them.",
         "",
         "## `find_damage`: overlays on clean images",
         "",

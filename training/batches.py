@@ -29,7 +29,6 @@ MAGNIFIED = (1.2, 5.0)
 STABILISED_SHARE = 0.85  # of patches with signal-dependent noise
 MISTOLD = 0.15  # standard deviation of the logarithm of what is told, and of what stabilises
 MISTOLD_CORRELATED = 0.3  # more for noise whose neighbours share all of it; estimates are mostly too low there
-MARKED_QUIET = 0.5  # as scanned photos are
 LAID_SHARE, MOST_LAID = 0.3, 0.4  # of masks that are dirt, lint, scratches or stains; of the patch that they cover
 BRIGHTER_ELSEWHERE = 0.3  # of patches that count as whole images, as a stain in another part of them makes it
 VISIBLE_CHANGE = 0.05  # of the patch's range, from which on damage counts as visible
@@ -46,8 +45,8 @@ class Mix:
         Share whose damage is marked, and filled as the preprocessing fills it.
     unmarked : float
         Share over which dirt, lint, scratches or stains lie that nothing marks.
-    quiet : float
-        Share with hardly any noise; of the marked ones `MARKED_QUIET`.
+    quiet, marked_quiet : float
+        Share with hardly any noise, of the unmarked and of the marked ones; half of the latter, as scanned photos are.
     correlated : float
         Share whose noise neighbours share.
     photos : float
@@ -63,6 +62,7 @@ class Mix:
     marked: float = 0.25
     unmarked: float = 0.02
     quiet: float = 0.0
+    marked_quiet: float = 0.5
     correlated: float = CORRELATED_SHARE
     photos: float = PHOTO_SHARE
     whole: bool = False
@@ -71,7 +71,7 @@ class Mix:
 
 
 RESTORING = Mix(correlated=0.32)
-WHITE = Mix(marked=0.35, correlated=0.0, photos=0.6, magnified=(0.15, 0.5), told=1.0)
+FILLING = Mix(marked=1.0, marked_quiet=1.0, correlated=0.0, photos=0.65, magnified=(0.2, 0.5), told=1.0)
 NOISY = Mix(marked=0.0, unmarked=0.3, correlated=0.55)
 DAMAGED = Mix(marked=0.0, unmarked=0.5, quiet=0.85, photos=0.75, whole=True)
 
@@ -167,7 +167,7 @@ class BatchSource:
         rng = self._rng
         whole, clean = self._clean()
         damage = rng.random()
-        quiet = MARKED_QUIET if damage < self._mix.marked else self._mix.quiet
+        quiet = self._mix.marked_quiet if damage < self._mix.marked else self._mix.quiet
         corruption = draw_corruption(rng, whole, quiet=bool(rng.random() < quiet), correlated=self._mix.correlated)
         if np.isfinite(corruption.white):
             whole, clean = np.minimum(whole, corruption.white), np.minimum(clean, corruption.white)
@@ -352,8 +352,8 @@ class Drawing:
         return with_procedural(load_scenes(self.pool).without(self.held_out), self.procedural, 0, self.cache)
 
     def damage(self) -> NDArray[np.uint8] | None:
-        """As `overlay_bank`, where some damage is unmarked."""
-        return overlay_bank(self.overlays, 0, self.cache) if self.mix.unmarked > 0 else None
+        """As `overlay_bank`, where there is damage."""
+        return overlay_bank(self.overlays, 0, self.cache) if self.mix.marked + self.mix.unmarked > 0 else None
 
 
 class Drawn(IterableDataset[dict[str, Tensor]]):

@@ -1,4 +1,4 @@
-"""Pack trained weights for the package: ``python -m training.export [--restorer RUN] [--noise RUN] [--damage RUN]``."""
+"""Pack trained weights for the package: ``python -m training.export [--restorer RUN] [--filling RUN] ...``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from napari_vae_repair.vae import starter
 from napari_vae_repair.vae.calibration import Calibration
@@ -22,7 +21,7 @@ from training.restoring import NETWORK
 NONE_YET = Calibration((1.0,), (1.0,))  # for the first export, with which training.calibrate measures
 PACKAGE = Path(__file__).parents[1] / "src" / "napari_vae_repair"
 FILE = PACKAGE / "weights" / starter.FILE
-PARTS = ("restorer", "noise", "damage")
+PARTS = ("restorer", "filling", "noise", "damage")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -32,19 +31,14 @@ def main(arguments: list[str] | None = None) -> None:
         parser.add_argument(f"--{part}", type=Path, help="folder of its run; left out, the package's own stays")
     parser.add_argument("--calibration", type=Path, help="of training.calibrate; a new restorer has none without it")
     options = parser.parse_args(arguments)
-    restorer, inspector = HierarchicalVAE(1, NETWORK), Inspector()
-    modules: dict[str, nn.Module] = {"restorer": restorer, "noise": inspector.noise, "damage": inspector.damage}
     runs = {part: getattr(options, part) for part in PARTS}
     training: dict[str, Any] = {}
     header, weights = starter.unpack_starter(FILE.read_bytes()) if None in runs.values() else ({}, {})
     for part, run in runs.items():
         if run is None:
-            modules[part].load_state_dict({name: tensor.float() for name, tensor in weights[part].items()})
             training[part] = header["training"][part]
             continue
-        modules[part].load_state_dict(
-            torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["average"]
-        )
+        weights[part] = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["average"]
         last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
         training[part] = {key: round(value, 4) for key, value in last.items()}
     if options.calibration is not None:
@@ -53,8 +47,11 @@ def main(arguments: list[str] | None = None) -> None:
         calibration = Calibration.from_dict(header["calibration"])
     else:
         calibration = NONE_YET
-    model = general_model(restorer, training, calibration)
-    content = starter.pack_starter(Starter(model, inspector))
+    restorer, filling = (HierarchicalVAE(1, NETWORK) for _ in range(2))
+    packed = Starter(general_model(restorer, training, calibration), filling, Inspector())
+    for part, module in packed.parts().items():
+        module.load_state_dict(weights[part])
+    content = starter.pack_starter(packed)
     FILE.parent.mkdir(exist_ok=True)
     FILE.write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()

@@ -50,11 +50,6 @@ class Tensors:
         """What another process drew, moved while the device goes on computing."""
         return cls(**{name: tensor.to(device.torch, non_blocking=True).float() for name, tensor in batch.items()})
 
-    def turned(self) -> Tensors:
-        """The same patches in mirror writing, the last one first."""
-        names = self.__slots__  # type: ignore[attr-defined]
-        return Tensors(*(each.flip((0, 3) if each.ndim == 4 else 0) for each in (getattr(self, n) for n in names)))
-
     def first(self, count: int) -> Tensors:
         """The first patches of the batch."""
         return Tensors(*(getattr(self, name)[:count] for name in self.__slots__))  # type: ignore[attr-defined]

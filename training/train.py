@@ -22,14 +22,15 @@ import torch
 from napari_vae_repair.vae.device import Device, choose_device, to_device
 from napari_vae_repair.vae.starter import unpack_starter
 from training.batches import Drawing, stream
+from training.export import PARTS
 from training.figure import draw_history
+from training.filling import Filling
 from training.inspecting import FindingDamage, SeeingNoise
 from training.objective import Tensors
-from training.restoring import Restoring, RestoringWhite
+from training.restoring import Restoring
 from training.scenes import Scenes, load_scenes
 
-TASKS = {"restoring": Restoring, "white": RestoringWhite, "noise": SeeingNoise, "damage": FindingDamage}
-PARTS = {"restoring": "restorer", "white": "restorer"}  # of the starter, that a task goes on from
+TASKS = {"restoring": Restoring, "filling": Filling, "noise": SeeingNoise, "damage": FindingDamage}
 HELD_OUT = ("photo/skimage-wheel", "microscopy/neubias-ccby")
 WARM_UP_STEPS = 300
 LAST_RATE = 0.01  # of the full learning rate, at the end
@@ -67,7 +68,7 @@ class Run:
         if self.checkpoint.exists():
             self._load()
         elif options.start is not None:
-            grown = self.network.load_state_dict(_weights(options.start, options.task), strict=False)
+            grown = self.network.load_state_dict(_weights(options.start, options.part), strict=False)
             if grown.unexpected_keys:
                 raise ValueError(f"{options.start} has weights that the network lacks: {grown.unexpected_keys}")
             self.average.load_state_dict(self.network.state_dict())
@@ -87,10 +88,7 @@ class Run:
         batch = next(batches)  # the first comes late, when all scenes are read
         due, last = self.seconds + self.options.validate_every, time.perf_counter()
         while self.share < 1:
-            patches = Tensors.moved(batch, self.device)
-            for _ in range(self.options.echoes):
-                self._one_step(patches)
-                patches = patches.turned()
+            self._one_step(Tensors.moved(batch, self.device))
             batch = next(batches)
             now = time.perf_counter()
             self.seconds, last = self.seconds + min(now - last, LONGEST_STEP), now
@@ -192,13 +190,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--run", type=Path, help="folder of checkpoint, log and figure; None = runs/TASK")
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="of procedural scenes")
     parser.add_argument("--start", type=Path, help="checkpoint, or file of the starter, that a new run starts from")
+    parser.add_argument("--part", choices=PARTS, help="of the starter, to start from; None = what the task trains")
     parser.add_argument("--task", choices=TASKS, default="restoring")
     parser.add_argument("--held-out", nargs="+", default=HELD_OUT, help="sources for validation alone")
     parser.add_argument("--procedural", type=int, default=3500, help="procedural scenes")
     parser.add_argument("--overlays", type=int, default=2400, help="pictures of damage that nothing marks")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--patch-px", type=int, default=64)
-    parser.add_argument("--echoes", type=int, default=1, help="steps on each batch, where drawing is what takes time")
     parser.add_argument("--learning-rate", type=float, default=8e-4)
     parser.add_argument("--validate-every", type=float, default=900, help="seconds")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw batches; for a GPU one a processor")
@@ -207,14 +205,15 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.held_out = tuple(options.held_out)
     options.run = options.run or Path("runs") / options.task
+    options.part = options.part or {"restoring": "restorer"}.get(options.task, options.task)
     return options
 
 
-def _weights(file: Path, task: str) -> dict[str, torch.Tensor]:
+def _weights(file: Path, part: str) -> dict[str, torch.Tensor]:
     """Averaged weights of a checkpoint, or those that ship."""
     if file.suffix == ".safetensors":
         _, weights = unpack_starter(file.read_bytes())
-        return weights[PARTS.get(task, task)]
+        return weights[part]
     average: dict[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True)["average"]
     return average
 

@@ -29,6 +29,7 @@ from napari_vae_repair.vae.posterior import Posterior
 from napari_vae_repair.vae.predict import predict_steps
 from napari_vae_repair.vae.record import Model, View, most_scales
 from napari_vae_repair.vae.scales import reach_px
+from napari_vae_repair.vae.starter import calibration_of, filling_of
 
 ONE_AT_A_TIME = threading.Lock()  # for schedulers with threads: PyTorch has threads of its own, tiles are sized for one
 
@@ -194,14 +195,15 @@ class Way:
                 should_stop=should_stop,
                 corner=corner,
                 wanted=wanted,
+                filling=filling_of(self.model),
             )
 
         tile_px, allow_cpu = min(self.tile_px, max(map(length, wanted))), self.settings.allow_cpu
         posterior = finished(
             backing_off(asked_with, tile_px, device, least=LEAST_TILE_PX, unit=TILES, allow_cpu=allow_cpu, notes=notes)
         )
-        if self.model.calibration is not None:
-            posterior = posterior.calibrated(self.model.calibration, views)
+        if (calibration := calibration_of(self.model)) is not None:
+            posterior = posterior.calibrated(calibration, seen, lost, views)
         posterior = posterior.shaped(prepared.shape, opponent=self.model.general)
         part = (..., *wanted)
         mean, samples = posterior.mean[part], posterior.samples

@@ -25,7 +25,7 @@ from napari_vae_repair.vae.memory import LEAST_TILE_PX, tile_that_fits
 from napari_vae_repair.vae.posterior import Posterior
 from napari_vae_repair.vae.predict import predict_steps
 from napari_vae_repair.vae.record import Losses, Model, View, trained_on
-from napari_vae_repair.vae.starter import load_starter
+from napari_vae_repair.vae.starter import calibration_of, filling_of, load_starter
 from napari_vae_repair.vae.train import Prepared, steps_of, train
 
 if TYPE_CHECKING:
@@ -292,9 +292,11 @@ def ask(
     planes, lost, views = as_seen(shown, damaged, model)
     keep, noted = settings.keep_samples and samples > 0, [] if notes is None else notes
     results = 2 + samples * keep  # mean, standard deviation and samples
+    filling = filling_of(model) if lost.any() else None
 
     def largest_on(device: Device) -> int:
-        return tile_of(model, settings, device, noted, side_px=max(lost.shape[1:]), reserved=results * planes.nbytes)
+        reserved, fills = results * planes.nbytes, filling is not None
+        return tile_of(model, settings, device, noted, side_px=max(lost.shape[1:]), reserved=reserved, fills=fills)
 
     def asked_with(tile_px: int, on: Device) -> Generator[tuple[int, int], None, Posterior]:
         tile_px = tile_px if on == device else min(tile_px, largest_on(on))
@@ -310,6 +312,7 @@ def ask(
             tile_px=tile_px,
             device=on,
             should_stop=should_stop,
+            filling=filling,
         )
 
     steps = backing_off(
@@ -326,14 +329,21 @@ def ask(
             done, total = next(steps)
         except StopIteration as end:
             posterior: Posterior = end.value
-            if model.calibration is not None:
-                posterior = posterior.calibrated(model.calibration, views)
+            if (calibration := calibration_of(model)) is not None:
+                posterior = posterior.calibrated(calibration, planes, lost, views)
             return posterior.shaped(shown.prepared.shape, opponent=model.general)
         yield Progress(phase, done, total, model=None if phase == "first" else model)
 
 
 def tile_of(
-    model: Model, settings: Settings, device: Device, notes: list[str], *, side_px: int, reserved: int = 0
+    model: Model,
+    settings: Settings,
+    device: Device,
+    notes: list[str],
+    *,
+    side_px: int,
+    reserved: int = 0,
+    fills: bool = False,
 ) -> int:
     """The tile to begin with: as given, or as large as memory allows, and never larger than the image.
 
@@ -347,6 +357,8 @@ def tile_of(
         The longest side of a plane.
     reserved : int
         Bytes that are yet to be allocated beside the tiles.
+    fills : bool
+        Whether there may be damage that a second network fills.
 
     Raises
     ------
@@ -355,7 +367,7 @@ def tile_of(
     """
     tile_px = settings.tile_px
     if tile_px is None or settings.memory_mb is not None:
-        fits = tile_that_fits(model.network, device, memory_mb=settings.memory_mb, reserved_bytes=reserved)
+        fits = tile_that_fits(model.network, device, memory_mb=settings.memory_mb, reserved_bytes=reserved, fills=fills)
         if tile_px is not None and fits < min(tile_px, side_px):
             notes.append(f"tiles of {fits} px were used: {settings.memory_mb} MB hold none of {tile_px} px")
         tile_px = fits if tile_px is None else min(tile_px, fits)

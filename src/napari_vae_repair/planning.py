@@ -38,6 +38,7 @@ from napari_vae_repair.survey import characterised
 from napari_vae_repair.vae.device import Device
 from napari_vae_repair.vae.record import Model, most_scales
 from napari_vae_repair.vae.scales import reach_px
+from napari_vae_repair.vae.starter import filling_of
 from napari_vae_repair.vae.train import Prepared
 
 
@@ -127,7 +128,8 @@ def plan_steps(
         side_px = block_px + 2 * (reach_px(halo_px, most_scales(found.views)) - halo_px)
         arrays = ARRAYS + 2 * samples_in_force(model, settings) * settings.keep_samples
         reserved = arrays * np.dtype(np.float32).itemsize * found.prepared.shape[1] * side_px**2
-        tile_px = tile_of(model, settings, device, notes, side_px=block_px, reserved=reserved)
+        fills = filling_of(model) is not None and (source.mask is not None or bool(survey.damaged.any()))
+        tile_px = tile_of(model, settings, device, notes, side_px=block_px, reserved=reserved, fills=fills)
     else:
         tile_px, notes = before.tile_px, list(before.notes)
     led_back = in_source_units(found.noise, found.domains)

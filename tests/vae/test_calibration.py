@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from napari_vae_repair.vae.calibration import NORMAL_90, Calibration
-from training.calibrate import Scene, coverage, fit
+from napari_vae_repair.vae.hidden import hidden_std
+from napari_vae_repair.vae.posterior import Posterior
+from napari_vae_repair.vae.record import ValueRange, View
+from training.calibrate import FEWEST_PIXELS, Hidden, Scene, coverage, fit, fit_hidden
 
 
 def scenes(rng: np.random.Generator, count: int, factor: float) -> list[Scene]:
@@ -79,6 +82,17 @@ def test_widths_are_those_of_errors_that_are_not_normal() -> None:
     np.testing.assert_allclose(Calibration((0.5,), (0.5,)).as_normal(errors), errors, rtol=1e-4)
 
 
+def test_errors_of_hidden_pixels_are_fitted_by_their_distance() -> None:
+    rng, scenes_ = np.random.default_rng(0), []
+    for _ in range(5):
+        far = rng.uniform(1, 32, 100 * FEWEST_PIXELS).astype(np.float32)
+        scenes_.append(Hidden(far, np.abs(0.1 * far * rng.standard_normal(far.shape)).astype(np.float32)))
+    found = fit_hidden(scenes_)
+    assert len(found) == 6
+    for distance, share in found:
+        assert share == pytest.approx(0.1 * distance, rel=0.25)
+
+
 @pytest.mark.parametrize(
     "widths", [((0.9, 1.0), (0.5, 2.0)), ((0.5, 2.0), (0.9, 1.0)), ((0.5, np.nan),), ((1.0, 2.0),)]
 )
@@ -87,8 +101,45 @@ def test_widths_grow_with_the_level(widths: tuple[tuple[float, float], ...]) -> 
         Calibration((0.1,), (0.2,), widths)
 
 
+@pytest.mark.parametrize(
+    "hidden", [((2.0, 0.1), (1.0, 0.2)), ((1.0, 0.2), (2.0, 0.1)), ((1.0, np.inf),), ((np.nan, 0.2),)]
+)
+def test_what_is_hidden_further_away_is_no_surer(hidden: tuple[tuple[float, float], ...]) -> None:
+    with pytest.raises(ValueError, match="hidden"):
+        Calibration((0.1,), (0.2,), (), hidden)
+
+
+def test_hidden_pixels_are_unsure_as_their_surroundings_are_lively() -> None:
+    rng = np.random.default_rng(0)
+    plane = np.full((1, 64, 128), 500, dtype=np.float32)
+    plane[..., 64:] += rng.normal(0, 50, (64, 64)).astype(np.float32)
+    damaged = np.zeros((64, 128), dtype=bool)
+    damaged[20:29, 20:29] = damaged[20:29, 90:99] = True
+    known = ((1.0, 0.2), (4.0, 0.8))
+    std = hidden_std(plane, damaged, View(ValueRange(300, 700)), known)[0]
+    assert std[20, 20] == pytest.approx(0.2 * 0.02 * 200, rel=0.01)  # a flat image: 1 % of its range, at the edge
+    assert std[24, 24] == pytest.approx(4 * std[20, 20], rel=0.01)  # and in the middle
+    assert std[24, 94] == pytest.approx(0.8 * 50, rel=0.3)
+    noisy = hidden_std(plane, damaged, View(ValueRange(300, 700), (50 / 200, 0.0, 0.0)), known)[0]
+    assert noisy[24, 94] < 0.5 * std[24, 94]  # noise is no sign of what may be hidden
+
+
+def test_only_what_has_an_uncertainty_is_calibrated() -> None:
+    planes = np.random.default_rng(0).random((1, 1, 32, 32)).astype(np.float32)
+    damaged = np.zeros((1, 32, 32), dtype=bool)
+    damaged[0, 4:8] = True
+    chosen, views = Calibration((0.1,), (0.2,), (), ((1.0, 0.5),)), [View(ValueRange(0, 1), (0.1, 0.0, 0.0))]
+    one_pass = Posterior(planes, np.zeros_like(planes), None)
+    assert one_pass.calibrated(chosen, planes, damaged, views) is one_pass
+    some = Posterior(planes, np.full_like(planes, 0.01), None).calibrated(chosen, planes, damaged, views)
+    assert np.unique(some.std[0, 0][~damaged[0]]) == pytest.approx(0.02)
+    expected = hidden_std(planes[0], damaged[0], views[0], chosen.hidden)[0][damaged[0]]
+    assert np.array_equal(some.std[0, 0][damaged[0]], expected)
+    assert (expected > 0.1).all()
+
+
 def test_it_survives_json() -> None:
-    chosen = Calibration((0.1, 0.4), (0.2, 0.4), ((0.5, 0.6), (0.9, 1.6)))
+    chosen = Calibration((0.1, 0.4), (0.2, 0.4), ((0.5, 0.6), (0.9, 1.6)), ((1.0, 0.2), (4.0, 0.5)))
     assert Calibration.from_dict(json.loads(json.dumps(chosen.to_dict()))) == chosen
     old = Calibration((0.1, 0.4), (0.2, 0.4))
     assert Calibration.from_dict({"spread": [0.1, 0.4], "error": [0.2, 0.4]}) == old

@@ -90,7 +90,7 @@ def test_a_network_is_copied_only_where_it_must_be_laid_out_anew() -> None:
     assert network[0].weight.is_contiguous()
     assert copied[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert on_device(copied, cpu) is copied
-    for module in (load_starter().model.network, load_starter().inspector.noise, load_starter().inspector.damage):
+    for module in load_starter().parts().values():
         assert on_device(module, cpu) is module
 
 

@@ -24,11 +24,15 @@ class Calibration:
     widths : tuple of (float, float)
         Levels between 0 and 1, growing, and how many calibrated standard deviations to each side hold so much of the
         truth: errors are no normal distribution, most are smaller and a few larger. () = as if they were.
+    hidden : tuple of (float, float)
+        Pixels from a filled pixel to the nearest measured one, growing, and the error of what is filled, never falling:
+        the 90 % quantile over `NORMAL_90`, in standard deviations of what lies around (see `hidden`). () = unknown.
     """
 
     spread: tuple[float, ...]
     error: tuple[float, ...]
     widths: tuple[tuple[float, float], ...] = ()
+    hidden: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.spread or len(self.spread) != len(self.error):
@@ -42,6 +46,9 @@ class Calibration:
             raise ValueError("levels and widths grow, and are finite")
         if levels[-1] >= 1:
             raise ValueError("levels are below 1")
+        far, errors = np.array([(0.0, 0.0), *self.hidden], dtype=np.float64).T
+        if not np.isfinite([far, errors]).all() or np.any(np.diff(far) <= 0) or np.any(np.diff(errors) < 0):
+            raise ValueError("distances of hidden pixels grow, their errors never fall")
 
     def calibrated(self, std: NDArray[np.float32], noise_std: float) -> NDArray[np.float32]:
         """Standard deviations such that 90 % of the truth lies within `NORMAL_90` of them around the restored image.
@@ -81,14 +88,16 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         """A dict for JSON."""
-        return {"spread": list(self.spread), "error": list(self.error), "widths": [list(pair) for pair in self.widths]}
+        pairs = {name: [list(pair) for pair in getattr(self, name)] for name in ("widths", "hidden")}
+        return {"spread": list(self.spread), "error": list(self.error)} | pairs
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Calibration:
         """What `to_dict` described; KeyError, TypeError or ValueError where it describes none."""
         spread, error = (tuple(float(value) for value in saved[name]) for name in ("spread", "error"))
-        # the first files had no widths
-        return cls(spread, error, tuple((float(level), float(width)) for level, width in saved.get("widths", ())))
+        # the first files had no widths, and those before filling had a network of its own nothing of what is hidden
+        pairs = (tuple((float(a), float(b)) for a, b in saved.get(name, ())) for name in ("widths", "hidden"))
+        return cls(spread, error, *pairs)
 
 
 def _normal(levels: NDArray[np.float64]) -> NDArray[np.float64]:

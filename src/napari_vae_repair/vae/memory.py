@@ -48,16 +48,27 @@ class Footprint:
     decoding: float
     weights: int
 
-    def peak_bytes(self, network: HierarchicalVAE, tile_px: int) -> int:
-        """Of one tile within a large image: its halo is read too, and what its pixels depend on is decoded."""
+    def peak_bytes(self, network: HierarchicalVAE, tile_px: int, *, fills: bool = False) -> int:
+        """Of one tile within a large image: its halo is read too, and what its pixels depend on is decoded.
+
+        Where a network like it `fills` damage afterwards, all that is read is decoded, and looked at once more.
+        """
         read = tile_px + 2 * (_whole_strides(network.halo_px, network) + _whole_strides(BLEND_PX // 2, network))
-        decoded = min(read, tile_px + BLEND_PX + 4 * network.reach[0])
-        pixels = max(self.encoding * read**2, self.encoded * read**2 + self.decoding * decoded**2)
-        return int(SLACK * pixels + self.weights + HEAP_BYTES)
+        if fills:
+            values = (self.encoded + max(self.encoding, self.encoded + self.decoding)) * read**2
+        else:
+            decoded = min(read, tile_px + BLEND_PX + 4 * network.reach[0])
+            values = max(self.encoding * read**2, self.encoded * read**2 + self.decoding * decoded**2)
+        return int(SLACK * values + (1 + fills) * self.weights + HEAP_BYTES)
 
 
 def tile_that_fits(
-    network: HierarchicalVAE, device: Device, *, memory_mb: int | None = None, reserved_bytes: int = 0
+    network: HierarchicalVAE,
+    device: Device,
+    *,
+    memory_mb: int | None = None,
+    reserved_bytes: int = 0,
+    fills: bool = False,
 ) -> int:
     """Side of the largest tile, in pixels, whose peak fits into the memory there is; probed once for each network.
 
@@ -71,6 +82,8 @@ def tile_that_fits(
         As `Settings.memory_mb`.
     reserved_bytes : int
         Of the process's memory, for what is yet to be made beside the tiles: results, above all.
+    fills : bool
+        As in `Footprint.peak_bytes`.
 
     Raises
     ------
@@ -80,10 +93,10 @@ def tile_that_fits(
     footprint = footprint_of(network, device)
     budget = budget_bytes(device, memory_mb, reserved_bytes)
     for tile_px in TILES_PX:
-        if footprint.peak_bytes(network, tile_px) <= budget:
+        if footprint.peak_bytes(network, tile_px, fills=fills) <= budget:
             return tile_px
     if memory_mb is not None:
-        least = memory_mb * MB - budget + footprint.peak_bytes(network, LEAST_TILE_PX)
+        least = memory_mb * MB - budget + footprint.peak_bytes(network, LEAST_TILE_PX, fills=fills)
         if least > memory_mb * MB:
             raise DeviceMemoryError(
                 f"A run may use {memory_mb} MB, which is too little for this image and the smallest tile.",

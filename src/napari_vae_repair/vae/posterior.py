@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_vae_repair.image.opponent import from_opponent, std_from_opponent
 from napari_vae_repair.image.tiles import Tile
 from napari_vae_repair.vae.calibration import Calibration
+from napari_vae_repair.vae.hidden import hidden_std
 from napari_vae_repair.vae.record import View
 
 
@@ -41,12 +42,33 @@ class Posterior:
         turned = None if samples is None else np.stack([from_opponent(sample) for sample in samples])
         return Posterior(from_opponent(mean), std_from_opponent(std), turned)
 
-    def calibrated(self, calibration: Calibration, views: Sequence[View]) -> Posterior:
-        """With an honest `std`, where the strength of the noise is known; there is one view for each plane."""
+    def calibrated(
+        self,
+        calibration: Calibration,
+        planes: NDArray[np.float32],
+        damaged: NDArray[np.bool_],
+        views: Sequence[View],
+    ) -> Posterior:
+        """With an honest `std`, where there is any and the noise's strength is known, or what is hidden was filled.
+
+        Parameters
+        ----------
+        calibration : Calibration
+        planes : ndarray of float32
+            ``(N, C, Y, X)`` what was restored, damage spanned.
+        damaged : ndarray of bool
+            ``(N, Y, X)``.
+        views : sequence of View
+            One for each plane.
+        """
+        if not self.std.any():
+            return self
         std = self.std.copy()
-        for plane, view in zip(std, views, strict=True):
+        for plane, seen, lost, view in zip(std, planes, damaged, views, strict=True):
             if view.noise_std is not None:
                 plane[...] = calibration.calibrated(plane, view.noise_std)
+            if calibration.hidden and lost.any():
+                np.copyto(plane, hidden_std(seen, lost, view, calibration.hidden), where=lost)
         return replace(self, std=std)
 
 
@@ -86,11 +108,11 @@ class Accumulator:
     def add_sample(self, sample: int, index: int, tile: Tile, drawn: NDArray[np.float32]) -> None:
         """A tile of a sample, where samples are kept."""
         if self._samples is not None:
-            _add(self._samples[sample, index], tile, drawn)
+            add_tile(self._samples[sample, index], tile, drawn)
 
     def add_mean(self, index: int, tile: Tile, mean: NDArray[np.float32]) -> None:
         """A tile of the mean."""
-        _add(self._mean[index], tile, mean)
+        add_tile(self._mean[index], tile, mean)
 
     def add(self, index: int, tile: Tile, tally: Tally, *, mean_too: bool) -> None:
         """A tile of what samples say together."""
@@ -98,7 +120,7 @@ class Accumulator:
             return
         if mean_too:
             self.add_mean(index, tile, tally.mean)
-        _add(self._variance[index], tile, tally.variance)
+        add_tile(self._variance[index], tile, tally.variance)
 
     def result(self) -> Posterior:
         """What was added; once, at the end."""
@@ -106,7 +128,7 @@ class Accumulator:
         return Posterior(self._mean, self._variance, self._samples)
 
 
-def _add(target: NDArray[np.float32], tile: Tile, values: NDArray[np.float32]) -> None:
+def add_tile(target: NDArray[np.float32], tile: Tile, values: NDArray[np.float32]) -> None:
     """Weighted, into the part of the target that exists: the plan covers the padding as well."""
     height, width = target.shape[1:]
     rows, columns = (

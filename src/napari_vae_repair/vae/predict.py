@@ -14,9 +14,10 @@ from napari_vae_repair.image.tiles import Tile, Window, plan_tiles
 from napari_vae_repair.image.zarr_levels import halved
 from napari_vae_repair.running import finished
 from napari_vae_repair.vae.device import Device, memory_released, on_device, stopping_between_layers
+from napari_vae_repair.vae.filling import filled
 from napari_vae_repair.vae.latent import Gaussian, Place, coordinate_noise
 from napari_vae_repair.vae.model import HierarchicalVAE
-from napari_vae_repair.vae.posterior import Accumulator, Posterior, Tally
+from napari_vae_repair.vae.posterior import Accumulator, Posterior, Tally, add_tile
 from napari_vae_repair.vae.record import ValueRange, View, most_scales
 from napari_vae_repair.vae.scales import MARGIN_PX, halved_window, slow_noise, with_margin
 
@@ -38,6 +39,7 @@ def predict_steps(
     should_stop: Callable[[], bool],
     corner: tuple[int, int, int] = (0, 0, 0),
     wanted: Window | None = None,
+    filling: HierarchicalVAE | None = None,
 ) -> Generator[tuple[int, int], None, Posterior]:
     """Restore tile by tile; each tile is encoded once and decoded as often as is asked for.
 
@@ -71,6 +73,8 @@ def predict_steps(
         stride, and of twice as much for each coarser scale: samples have the noise of that place.
     wanted : tuple of slice or None
         Rows and columns that are restored, the others are looked at alone; None = all.
+    filling : HierarchicalVAE or None
+        Fills damaged pixels of the one pass of grey planes anew, and samples follow; None = the first filling stays.
 
     Yields
     ------
@@ -89,11 +93,13 @@ def predict_steps(
         tile_px += 2 * MARGIN_PX + 2  # the margin must not make four tiles of one
     with memory_released(device):
         network = on_device(network, device)
+        filling = None if filling is None else on_device(filling, device)
         tiles = _plan(network, planes.shape[2], planes.shape[3], tile_px, wanted)
         posterior = Accumulator(planes.shape, samples if keep_samples else 0)
         decodings: list[int | None] = [None] * one_pass + list(range(samples))
         done, in_all = 0, len(planes) * len(tiles) * len(decodings)
         coarse: dict[int, NDArray[np.float32]] = {}
+        changes: dict[int, NDArray[np.float32]] = {}  # by filling, of planes with damage
         for index, view in enumerate(views):
             if view.coarser is not None:
                 plane, lost_there = planes[[index]], damaged[[index]]
@@ -107,13 +113,18 @@ def predict_steps(
                 with torch.no_grad(), device.precision(), stopping_between_layers(should_stop):
                     encoded = network.encode(seen, lost, told)
                 windows = network.windows(tile.crop, *seen.shape[2:])
+                hides = filling is not None and bool(lost[..., *tile.crop].any())
                 y, x = (start + part.start for start, part in zip(corner[1:], tile.read, strict=True))
                 place = Place(seed, corner[0] + index, 0, y, x)
                 for sample in decodings:
                     noise = _no_noise if sample is None else _noise_at(replace(place, sample=sample), windows)
                     with torch.no_grad(), device.precision(), stopping_between_layers(should_stop):
-                        clean = network.decode(encoded, noise, divergence=False, windows=windows).clean
-                    decoded = _prepared_units(clean, tile.crop, windows[0], view.value_range)
+                        if hides and sample is None:
+                            decoded, change = _filled(network, filling, encoded, lost, tile.crop, view.value_range)
+                            add_tile(changes.setdefault(index, np.zeros_like(planes[index])), tile, change)
+                        else:
+                            clean = network.decode(encoded, noise, divergence=False, windows=windows).clean
+                            decoded = _prepared_units(clean, tile.crop, windows[0], view.value_range)
                     if sample is None:
                         posterior.add_mean(index, tile, decoded)
                     else:
@@ -125,8 +136,30 @@ def predict_steps(
         result = posterior.result()
         for index, means in coarse.items():
             _take_slow_noise(result, index, means, views[index], wanted)
+        for index, change in changes.items():
+            result.mean[index] += change
+            if result.samples is not None:
+                result.samples[:, index] += change
         return result
     raise AssertionError("memory_released raises where it swallows")
+
+
+def _filled(
+    network: HierarchicalVAE,
+    filling: HierarchicalVAE | None,
+    encoded: list[Tensor],
+    damaged: Tensor,
+    crop: Window,
+    value_range: ValueRange,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """One pass of a tile's part `crop` in prepared units, and what filling its damage changes."""
+    assert filling is not None
+    height, width = damaged.shape[2:]
+    windows = network.windows((slice(0, height), slice(0, width)), height, width)
+    clean = network.decode(encoded, _no_noise, divergence=False, windows=windows).clean
+    after = filled(filling, clean, damaged, crop)
+    before, filled_in = (_prepared_units(image, crop, windows[0], value_range) for image in (clean, after))
+    return before, filled_in - before
 
 
 def _coarser_means(

@@ -1,16 +1,17 @@
-"""The weights that ship with the package: a restorer, an inspector, and the calibration of its uncertainty."""
+"""The weights that ship with the package: restorer, filling network, inspector, calibration of the uncertainty."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
 import safetensors.torch
 import torch
+from torch import nn
 
 from napari_vae_repair.errors import ModelFileError
 from napari_vae_repair.settings import STARTER, Network, Settings
@@ -20,8 +21,9 @@ from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.record import Model
 
 FILE = "starter.safetensors"
-SHA256 = "23f64d90cd492d52fb855e64b0f9f7ba6424adebedc8bd1786602fc0ee46fc57"
+SHA256 = "dee1cae1ebb1fc3d59aeb4b9e316b1c35968517cbd2e9801bd8c69f4502ff14d"
 METADATA = "napari_vae_repair_starter"
+SCALE, LARGEST = ".scale", 127  # of 8-bit weights: the key's ending, and what the largest of a channel becomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,25 @@ class Starter:
     ----------
     model : Model
         Restores grey planes of any image in one pass.
+    filling : HierarchicalVAE
+        Fills what damage hides in a restored grey plane, in one pass.
     inspector : Inspector
         Sees noise and damage.
     """
 
     model: Model
+    filling: HierarchicalVAE
     inspector: Inspector
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Its networks, by their names in the file."""
+        inspector = self.inspector
+        return {
+            "restorer": self.model.network,
+            "filling": self.filling,
+            "noise": inspector.noise,
+            "damage": inspector.damage,
+        }
 
 
 @functools.cache
@@ -56,14 +71,28 @@ def load_starter() -> Starter:
     if hashlib.sha256(content).hexdigest() != SHA256:
         raise _damaged(f"The starter weights ({FILE}) are not those of this version.")
     header, weights = unpack_starter(content)
-    network = HierarchicalVAE(1, Network(**header["network"]))
-    inspector = Inspector()
-    for name, module in (("restorer", network), ("noise", inspector.noise), ("damage", inspector.damage)):
-        module.load_state_dict({key: tensor.float() for key, tensor in weights[name].items()})
+    restorer, filling = (HierarchicalVAE(1, Network(**header["network"])) for _ in range(2))
+    model = general_model(restorer, header["training"], Calibration.from_dict(header["calibration"]))
+    starter = Starter(model, filling, Inspector())
+    for name, module in starter.parts().items():
+        module.load_state_dict(weights[name])
         module.requires_grad_(False).eval()
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as `on_device` wants it
-    model = general_model(network, header["training"], Calibration.from_dict(header["calibration"]))
-    return Starter(model, inspector)
+    return starter
+
+
+def filling_of(model: Model) -> HierarchicalVAE | None:
+    """What fills damage after the model's pass: the starter's, for it and what was adapted from it; None = the pass."""
+    filling = load_starter().filling
+    return filling if model.general and model.network.network == filling.network else None
+
+
+def calibration_of(model: Model) -> Calibration | None:
+    """The model's, with what is known of the network that fills after it."""
+    shipped = load_starter().model.calibration
+    if model.calibration is None or shipped is None or filling_of(model) is None:
+        return model.calibration
+    return replace(model.calibration, hidden=shipped.hidden)
 
 
 def general_model(network: HierarchicalVAE, training: dict[str, Any], calibration: Calibration | None) -> Model:
@@ -72,20 +101,24 @@ def general_model(network: HierarchicalVAE, training: dict[str, Any], calibratio
 
 
 def pack_starter(starter: Starter) -> bytes:
-    """The file that `load_starter` reads: weights in half precision, which costs no hundredth of a decibel.
+    """The file that `load_starter` reads: convolutions in 8 bits, each output channel with a scale of its own.
 
-    `Model.training` must hold JSON types alone.
+    That costs less than a hundredth of a decibel. `Model.training` must hold JSON types alone.
     """
-    network, calibration = starter.model.network, starter.model.calibration
+    calibration = starter.model.calibration
     assert calibration is not None
-    inspector = starter.inspector
-    tensors = {
-        f"{name}.{key}": tensor.detach().cpu().half().contiguous()
-        for name, module in (("restorer", network), ("noise", inspector.noise), ("damage", inspector.damage))
-        for key, tensor in module.state_dict().items()
-    }
+    tensors: dict[str, torch.Tensor] = {}
+    for part, module in starter.parts().items():
+        for key, tensor in module.state_dict().items():
+            name, values = f"{part}.{key}", tensor.detach().cpu().float()
+            if key.endswith(".weight"):
+                scale = values.flatten(1).abs().amax(dim=1).clamp(min=1e-12) / LARGEST
+                tensors[name] = torch.round(values / scale[:, None, None, None]).to(torch.int8).contiguous()
+                tensors[name + SCALE] = scale
+            else:
+                tensors[name] = values.half().contiguous()
     header = {
-        "network": network.network.model_dump(mode="json"),
+        "network": starter.model.network.network.model_dump(mode="json"),
         "training": starter.model.training,
         "calibration": calibration.to_dict(),
     }
@@ -93,13 +126,17 @@ def pack_starter(starter: Starter) -> bytes:
 
 
 def unpack_starter(content: bytes) -> tuple[dict[str, Any], dict[str, dict[str, torch.Tensor]]]:
-    """What `pack_starter` wrote: the header, and the weights of "restorer", "noise" and "damage"."""
+    """What `pack_starter` wrote: the header, and the weights of each of `Starter.parts` in float32."""
     length = int.from_bytes(content[:8], "little")
     header: dict[str, Any] = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][METADATA])
+    tensors = safetensors.torch.load(content)
     weights: dict[str, dict[str, torch.Tensor]] = {}
-    for key, tensor in safetensors.torch.load(content).items():
-        part, _, name = key.partition(".")
-        weights.setdefault(part, {})[name] = tensor
+    for key, tensor in tensors.items():
+        if not key.endswith(SCALE):
+            part, _, name = key.partition(".")
+            scale = tensors.get(key + SCALE)
+            values = tensor.float() if scale is None else tensor.float() * scale[:, None, None, None]
+            weights.setdefault(part, {})[name] = values
     return header, weights
 
 
