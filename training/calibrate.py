@@ -50,13 +50,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--hidden", action="store_true", help="only what is filled; the rest stays as it ships")
     options = parser.parse_args(arguments)
     pool = load_scenes(options.clean).only(tuple(options.held_out))
-    shipped = load_starter().model.calibration
-    assert shipped is not None
-    found = shipped if options.hidden else fit(measured := measure(pool, options.scenes))
     told: dict[str, float] = {}
-    if not options.hidden:
-        told["before"] = coverage(measured)
-        told["after"] = coverage([Scene(found.calibrated(scene.spread, 1.0), scene.error) for scene in measured])
+    if options.hidden:
+        found = load_starter().model.calibration
+        assert found is not None
+    else:
+        scenes = measure(pool, options.scenes)
+        found, told["before"] = fit(scenes), coverage(scenes)
+        told["after"] = coverage([Scene(found.calibrated(scene.spread, 1.0), scene.error) for scene in scenes])
     hidden = measure_hidden(pool, options.scenes)
     found = replace(found, hidden=fit_hidden(hidden))
     told["hidden"] = coverage([Scene(_unsure(scene, found.hidden), scene.error) for scene in hidden])

@@ -113,7 +113,8 @@ def predict_steps(
                 with torch.no_grad(), device.precision(), stopping_between_layers(should_stop):
                     encoded = network.encode(seen, lost, told)
                 windows = network.windows(tile.crop, *seen.shape[2:])
-                hides = filling is not None and bool(lost[..., *tile.crop].any())
+                # where nothing at all was measured, no network knows better than the first
+                hides = filling is not None and bool(lost[..., *tile.crop].any()) and not bool(lost.all())
                 y, x = (start + part.start for start, part in zip(corner[1:], tile.read, strict=True))
                 place = Place(seed, corner[0] + index, 0, y, x)
                 for sample in decodings:

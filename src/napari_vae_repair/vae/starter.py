@@ -83,15 +83,18 @@ def load_starter() -> Starter:
 
 def filling_of(model: Model) -> HierarchicalVAE | None:
     """What fills damage after the model's pass: the starter's, for it and what was adapted from it; None = the pass."""
+    if not model.general:
+        return None
     filling = load_starter().filling
-    return filling if model.general and model.network.network == filling.network else None
+    return filling if model.network.network == filling.network else None
 
 
 def calibration_of(model: Model) -> Calibration | None:
     """The model's, with what is known of the network that fills after it."""
-    shipped = load_starter().model.calibration
-    if model.calibration is None or shipped is None or filling_of(model) is None:
+    if model.calibration is None or filling_of(model) is None:
         return model.calibration
+    shipped = load_starter().model.calibration
+    assert shipped is not None
     return replace(model.calibration, hidden=shipped.hidden)
 
 
