@@ -25,7 +25,7 @@ from napari_vae_repair.preparation import prepare
 from napari_vae_repair.restoration import Restoration
 from napari_vae_repair.vae.calibration import NORMAL_90, Calibration
 from napari_vae_repair.vae.device import choose_device
-from napari_vae_repair.vae.hidden import surroundings
+from napari_vae_repair.vae.hidden import error_share, surroundings
 from napari_vae_repair.vae.record import Model
 from napari_vae_repair.vae.starter import load_starter
 from training.corruptions import corrupt, draw_corruption
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
         told["after"] = coverage([Scene(found.calibrated(scene.spread, 1.0), scene.error) for scene in scenes])
     hidden = measure_hidden(pool, options.scenes)
     found = replace(found, hidden=fit_hidden(hidden))
-    told["hidden"] = coverage([Scene(_unsure(scene, found.hidden), scene.error) for scene in hidden])
+    told["hidden"] = coverage([Scene(error_share(scene.far, found.hidden), scene.error) for scene in hidden])
     options.out.write_text(json.dumps(found.to_dict() | {"coverage": told}))
     shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in told.items())
     print(f"within 90 % intervals (median scene): {shares}; {options.out}")
@@ -172,13 +172,8 @@ def fit_hidden(scenes: list[Hidden]) -> tuple[tuple[float, float], ...]:
         reached.append(np.median([np.quantile(errors, 0.9) for errors in chosen if len(errors) >= FEWEST_PIXELS]))
     found = tuple(zip(middles, map(float, isotonic_regression(np.array(reached) / NORMAL_90).x), strict=True))
     # where quantiles had to be made monotone, and scenes have pixels in several bins, that is not 90 % of a scene
-    held = np.median([np.quantile(scene.error / _unsure(scene, found), 0.9) for scene in scenes]) / NORMAL_90
+    held = np.median([np.quantile(scene.error / error_share(scene.far, found), 0.9) for scene in scenes]) / NORMAL_90
     return tuple((far, share * float(held)) for far, share in found)
-
-
-def _unsure(scene: Hidden, known: tuple[tuple[float, float], ...]) -> NDArray[np.float32]:
-    far, share = np.array(known).T
-    return np.interp(scene.far, far, share).astype(np.float32)
 
 
 def fit(scenes: list[Scene]) -> Calibration:

@@ -35,8 +35,12 @@ def hidden_std(
     if damaged.all():
         return np.full_like(plane, UNSEEN / view.value_range.scale)
     far, around = surroundings(plane, damaged, view)
-    share = np.interp(far, *np.array(known).T).astype(np.float32)
-    return np.asarray(share * around / np.float32(view.value_range.scale), dtype=np.float32)
+    return np.asarray(error_share(far, known) * around / np.float32(view.value_range.scale), dtype=np.float32)
+
+
+def error_share(far: NDArray[np.floating], known: tuple[tuple[float, float], ...]) -> NDArray[np.float32]:
+    """Error of what is filled so far away, over the contrast around; `known` as `Calibration.hidden`."""
+    return np.asarray(np.interp(far, *np.array(known).T), dtype=np.float32)
 
 
 def surroundings(

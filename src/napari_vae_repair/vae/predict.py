@@ -93,7 +93,7 @@ def predict_steps(
         tile_px += 2 * MARGIN_PX + 2  # the margin must not make four tiles of one
     with memory_released(device):
         network = on_device(network, device)
-        filling = None if filling is None else on_device(filling, device)
+        filling = on_device(filling, device) if filling is not None and damaged.any() else None
         tiles = _plan(network, planes.shape[2], planes.shape[3], tile_px, wanted)
         posterior = Accumulator(planes.shape, samples if keep_samples else 0)
         decodings: list[int | None] = [None] * one_pass + list(range(samples))
