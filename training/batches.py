@@ -24,7 +24,7 @@ from training.scenes import PROCEDURAL, Scenes, load_scenes, with_procedural
 PROCEDURAL_SHARE, PHOTO_SHARE = 0.17, 0.55  # the rest are micrographs
 MASKS, WEAVES = 600, 400
 WOVEN_SHARE = 0.15  # of scenes with cloth over them
-# So many times: those of the pool are sharp from pixel to pixel, what lenses draw mostly is not
+# So many times are scenes magnified: those of the pool are sharp from pixel to pixel, what lenses draw mostly is not
 MAGNIFIED = (1.2, 5.0)
 STABILISED_SHARE = 0.85  # of patches with signal-dependent noise
 MISTOLD = 0.15  # standard deviation of the logarithm of what is told, and of what stabilises
@@ -46,7 +46,7 @@ class Mix:
     unmarked : float
         Share over which dirt, lint, scratches or stains lie that nothing marks.
     quiet, marked_quiet : float
-        Share with hardly any noise, of the unmarked and of the marked ones; half of the latter, as scanned photos are.
+        Share with hardly any noise, as scanned photos have, of those without marked damage and of those with it.
     correlated : float
         Share whose noise neighbours share.
     photos : float
