@@ -52,6 +52,7 @@ def test_another_number_of_threads_stays_within_a_thousandth_of_the_range(writte
         assert np.abs(one - two).max() <= 1e-3 * np.ptp(photo(96))
 
 
+@pytest.mark.usefixtures("float32")
 def test_another_tile_size_stays_within_a_thousandth_of_the_range(tmp_path: Path) -> None:
     strip = photo(600)[:, :280]
     write_image(tmp_path / "in.tif", strip, "YX")

@@ -51,6 +51,7 @@ def test_blocks_equal_the_whole_in_mean_and_samples(chunks: tuple[int, int]) -> 
     assert lazy.noise == whole.noise
 
 
+@pytest.mark.usefixtures("float32")
 def test_noise_that_reaches_far_is_taken_away_in_blocks_as_in_the_whole() -> None:
     scene = np.tile(gaussian_filter(camera()[100:292].astype(np.float32), 1.5), (1, 2))  # wider than a block reads
     drawn = zoom(np.random.default_rng(0).normal(0, 60, (97, 513)), 2, order=1)[: scene.shape[0], : scene.shape[1]]
@@ -76,6 +77,7 @@ def test_colour_with_alpha() -> None:
     assert_same(lazy, whole, image)
 
 
+@pytest.mark.usefixtures("float32")
 def test_damage_is_filled_as_in_the_whole_and_empty_ground_stays_quiet() -> None:
     image = noisy(96, 420)
     image[:, :230] = np.nan  # blocks that see nothing at all

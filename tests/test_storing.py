@@ -61,6 +61,7 @@ def contents(store: Path) -> dict[str, bytes]:
     return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
 
 
+@pytest.mark.usefixtures("float32")
 def test_a_store_holds_the_pixels_of_one_piece_and_how_they_came_to_be(image: Path, tmp_path: Path) -> None:
     source = read_image(image)
     whole = restore(source, SETTINGS)

@@ -16,18 +16,29 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from napari_vae_repair.image.anscombe import anscombe, inverse_anscombe
 from napari_vae_repair.image.measured import fill_damage
-from training.corruptions import CORRELATED_SHARE, Corrupted, Corruption, Plane, Rng, corrupt, draw_corruption
+from training.corruptions import (
+    CORRELATED_SHARE,
+    Corrupted,
+    Corruption,
+    Plane,
+    Rng,
+    corrupt,
+    draw_corruption,
+    draw_plain_noise,
+)
 from training.damage import OVERLAY_PX, VISIBLE, damage_mask, opacity_of_damage, overlay, overlay_bank, part_of
 from training.procedural import weave
 from training.scenes import PROCEDURAL, Scenes, load_scenes, with_procedural
 
 PROCEDURAL_SHARE, PHOTO_SHARE = 0.17, 0.55  # the rest are micrographs
+PLAIN_PHOTO_SHARE = 0.65  # of scenes as they are
 MASKS, WEAVES = 600, 400
 WOVEN_SHARE = 0.15  # of scenes with cloth over them
 # So many times are scenes magnified: those of the pool are sharp from pixel to pixel, what lenses draw mostly is not
 MAGNIFIED = (1.2, 5.0)
 STABILISED_SHARE = 0.85  # of patches with signal-dependent noise
 MISTOLD = 0.15  # standard deviation of the logarithm of what is told, and of what stabilises
+MISTOLD_PLAIN = 0.05  # where nothing but white noise happened, which estimates get right
 MISTOLD_CORRELATED = 0.3  # more for noise whose neighbours share all of it; estimates are mostly too low there
 LAID_SHARE, MOST_LAID = 0.3, 0.4  # of masks that are dirt, lint, scratches or stains; of the patch that they cover
 BRIGHTER_ELSEWHERE = 0.3  # of patches that count as whole images, as a stain in another part of them makes it
@@ -57,6 +68,8 @@ class Mix:
         Share of photographs, and of all other scenes, that are magnified.
     told : float
         Share whose noise is told.
+    plain : float
+        Share that is a scene as it is under white noise and nothing else, told; the other shares are of all others.
     """
 
     marked: float = 0.25
@@ -68,9 +81,11 @@ class Mix:
     whole: bool = False
     magnified: tuple[float, float] = (0.4, 0.4)
     told: float = 0.88
+    plain: float = 0.0
 
 
 RESTORING = Mix(correlated=0.32)
+WHITE = Mix(marked=0.3, correlated=0.0, magnified=(0.15, 0.5), told=1.0, plain=0.85)
 FILLING = Mix(marked=1.0, marked_quiet=1.0, correlated=0.0, photos=0.65, magnified=(0.2, 0.5), told=1.0)
 NOISY = Mix(marked=0.0, unmarked=0.3, correlated=0.55)
 DAMAGED = Mix(marked=0.0, unmarked=0.5, quiet=0.85, photos=0.75, whole=True)
@@ -150,9 +165,8 @@ class BatchSource:
         groups = [np.char.startswith(names, "photo/"), names == PROCEDURAL]
         groups.append(~groups[0] & ~groups[1])
         self._groups = [np.flatnonzero(group) for group in groups]
-        shares = np.array([mix.photos, PROCEDURAL_SHARE, 1 - mix.photos - PROCEDURAL_SHARE])
-        shares *= [group.size > 0 for group in self._groups]
-        self._shares = shares / shares.sum()
+        self._shares = self._of_groups(mix.photos, PROCEDURAL_SHARE)
+        self._plain_shares = self._of_groups(PLAIN_PHOTO_SHARE, 0.0)
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
@@ -163,12 +177,18 @@ class BatchSource:
         patches = [self._patch() for _ in range(self._batch_size)]
         return Batch(*(np.stack(part).astype(np.float32) for part in zip(*patches, strict=True)))
 
+    def _of_groups(self, photos: float, procedural: float) -> NDArray[np.float64]:
+        """Shares of photos, procedural scenes and micrographs, as far as there are any; all alike where none is."""
+        there = np.array([group.size > 0 for group in self._groups])
+        shares = np.array([photos, procedural, 1 - photos - procedural]) * there
+        return shares / shares.sum() if shares.any() else there / there.sum()
+
     def _patch(self) -> tuple[Any, ...]:
         rng = self._rng
-        whole, clean = self._clean()
-        damage = rng.random()
-        quiet = self._mix.marked_quiet if damage < self._mix.marked else self._mix.quiet
-        corruption = draw_corruption(rng, whole, quiet=bool(rng.random() < quiet), correlated=self._mix.correlated)
+        plain = self._mix.plain > 0 and bool(rng.random() < self._mix.plain)
+        whole, clean = self._clean(plain)
+        damage = 1.0 if plain else rng.random()
+        corruption = draw_plain_noise(rng, whole) if plain else self._corruption(whole, damage)
         if np.isfinite(corruption.white):
             whole, clean = np.minimum(whole, corruption.white), np.minimum(clean, corruption.white)
         seen = corrupt(clean, corruption, rng)
@@ -184,10 +204,16 @@ class BatchSource:
         scale, offset = _to_network_units(span_of, rng, varied=not self._mix.whole)
         std, neighbours = seen.std * scale, np.array(corruption.neighbours, dtype=np.float32)
         planes = (noisy * scale + offset, clean * scale + offset, std)
-        told = _told(float(np.sqrt((std**2).mean())), neighbours, rng, self._mix.told)
+        mistold, share = (MISTOLD_PLAIN, 1.0) if plain else (MISTOLD, self._mix.told)
+        told = _told(float(np.sqrt((std**2).mean())), neighbours, rng, share, mistold)
         counted = seen.counted & ~masked & ~unmarked & ~unseen
         marks = (masked[None], counted[None], unmarked[None], unseen[None])
         return (*(p[None] for p in planes), neighbours, *marks, told)
+
+    def _corruption(self, whole: Plane, damage: float) -> Corruption:
+        quiet = self._mix.marked_quiet if damage < self._mix.marked else self._mix.quiet
+        drawn = bool(self._rng.random() < quiet)
+        return draw_corruption(self._rng, whole, quiet=drawn, correlated=self._mix.correlated)
 
     def _damaged(
         self, seen: Corrupted, span_of: Plane, drawn: float
@@ -222,23 +248,24 @@ class BatchSource:
             return opacity_of_damage(self._rng, max(OVERLAY_PX, self._patch_px))
         return self._overlays[self._rng.integers(len(self._overlays))].astype(np.float32) / 255
 
-    def _clean(self) -> tuple[Plane, Plane]:
-        """A varied scene, 0 to 1, and the patch of it; of two patches more often the one with more to see."""
+    def _clean(self, plain: bool) -> tuple[Plane, Plane]:
+        """A scene, 0 to 1, varied or `plain`, and the patch of it; of two patches more often the one with more."""
         rng, side = self._rng, self._patch_px
-        group = rng.choice(len(self._groups), p=self._shares)
+        group = rng.choice(len(self._groups), p=self._plain_shares if plain else self._shares)
         scene = self._scenes.patches[rng.choice(self._groups[group])]
         scene = np.rot90(scene, rng.integers(4))
         if rng.random() < 0.5:
             scene = scene[:, ::-1]
-        if rng.random() < self._mix.magnified[min(group, 1)]:
+        if rng.random() < (0.0 if plain and group == 0 else self._mix.magnified[min(group, 1)]):
             scene = _magnified(scene, rng)
         corners = rng.integers(0, scene.shape[0] - side + 1, (2, 2))
         contrast = [scene[y : y + side, x : x + side].std() for y, x in corners]
         y, x = corners[int(np.argmax(contrast)) if rng.random() < 0.6 else 0]
         whole = scene.astype(np.float32) / 255
-        if rng.random() < WOVEN_SHARE:
+        if not plain and rng.random() < WOVEN_SHARE:
             whole = _woven(whole, self._weaves[rng.integers(len(self._weaves))], rng)
-        whole = _varied(whole, rng)
+        if not plain:
+            whole = _varied(whole, rng)
         return whole, np.ascontiguousarray(whole[y : y + side, x : x + side])
 
 
@@ -305,12 +332,12 @@ def _to_network_units(span_of: Plane, rng: Rng, *, varied: bool) -> tuple[np.flo
     return np.float32(scale), np.float32(-1 - low * scale)
 
 
-def _told(std: float, neighbours: Plane, rng: Rng, share: float) -> Plane:
+def _told(std: float, neighbours: Plane, rng: Rng, share: float, mistold: float) -> Plane:
     if rng.random() > share:
         return np.full(3, np.nan, dtype=np.float32)
     wrong = rng.standard_normal(3)
     more = MISTOLD_CORRELATED * float(neighbours.max())
-    factor = np.exp((MISTOLD + more) * wrong[0] - more / 2)
+    factor = np.exp((mistold + more) * wrong[0] - more / 2)
     return np.array([std * factor, *(neighbours + 0.05 * wrong[1:])], dtype=np.float32)
 
 

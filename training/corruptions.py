@@ -108,10 +108,9 @@ def draw_corruption(rng: Rng, clean: Plane, *, quiet: bool = False, correlated: 
     if quiet:
         weakest, strongest = FAINTEST / 4, VISIBLE
     sigma = span * np.exp(rng.uniform(np.log(weakest), np.log(strongest)))
-    # the reference brightness lies between the mean and the brightest, so that dark scenes are not all noise
-    reference = max(0.5 * (float(clean.mean()) + high), 1e-3)
     share = rng.choice([0.0, 1.0, rng.uniform(0.1, 1.0)], p=[0.45, 0.2, 0.35])
-    out = Corruption(float(share * sigma**2 / reference), float(np.sqrt(1 - share) * sigma) + 1e-3 * span)
+    gain, read_noise = _gain_and_read_noise(clean, high, float(sigma), float(share))
+    out = Corruption(gain, read_noise + 1e-3 * span)
     if rng.random() < correlated:
         out = replace(out, **_draw_correlation(rng))
         if rng.random() < 0.4:
@@ -130,6 +129,21 @@ def draw_corruption(rng: Rng, clean: Plane, *, quiet: bool = False, correlated: 
     if rng.random() < 0.3:
         out = replace(out, step=span / rng.choice([255, 255, 128, 64, 32]))
     return out
+
+
+def draw_plain_noise(rng: Rng, clean: Plane) -> Corruption:
+    """White noise that one would want removed, Gaussian or Poisson-Gaussian, and nothing else."""
+    low, high = (float(value) for value in np.percentile(clean, [0.5, 99.5]))
+    sigma = max(high - low, SMALLEST_RANGE) * np.exp(rng.uniform(np.log(VISIBLE), np.log(HEAVY)))
+    share = rng.choice([0.0, rng.uniform(0.1, 1.0)], p=[0.65, 0.35])
+    return Corruption(*_gain_and_read_noise(clean, high, float(sigma), float(share)))
+
+
+def _gain_and_read_noise(clean: Plane, high: float, sigma: float, share: float) -> tuple[float, float]:
+    """Of noise of standard deviation `sigma`, of whose variance photons make the `share`."""
+    # at a brightness between the mean and the brightest, so that dark scenes are not all noise
+    reference = max(0.5 * (float(clean.mean()) + high), 1e-3)
+    return share * sigma**2 / reference, float(np.sqrt(1 - share)) * sigma
 
 
 def _draw_correlation(rng: Rng) -> dict[str, object]:

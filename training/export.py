@@ -21,7 +21,7 @@ from training.restoring import NETWORK
 NONE_YET = Calibration((1.0,), (1.0,))  # for the first export, with which training.calibrate measures
 PACKAGE = Path(__file__).parents[1] / "src" / "napari_vae_repair"
 FILE = PACKAGE / "weights" / starter.FILE
-PARTS = ("restorer", "filling", "noise", "damage")
+PARTS = ("restorer", "white", "filling", "noise", "damage")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     header, weights = starter.unpack_starter(FILE.read_bytes()) if None in runs.values() else ({}, {})
     for part, run in runs.items():
         if run is None:
-            training[part] = header["training"][part]
+            training[part] = header["training"].get(part, {})
             continue
         weights[part] = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["average"]
         last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
@@ -47,8 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
         calibration = Calibration.from_dict(header["calibration"])
     else:
         calibration = NONE_YET
-    restorer, filling = (HierarchicalVAE(1, NETWORK) for _ in range(2))
-    packed = Starter(general_model(restorer, training, calibration), filling, Inspector())
+    restorer, white, filling = (HierarchicalVAE(1, NETWORK) for _ in range(3))
+    packed = Starter(general_model(restorer, training, calibration), white, filling, Inspector())
     for part, module in packed.parts().items():
         module.load_state_dict(weights[part])
     content = starter.pack_starter(packed)

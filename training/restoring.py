@@ -9,21 +9,22 @@ from torch import Tensor, nn
 from napari_vae_repair.settings import Network
 from napari_vae_repair.vae.device import Device
 from napari_vae_repair.vae.model import HierarchicalVAE
-from training.batches import RESTORING
+from training.batches import RESTORING, WHITE, Mix
 from training.figure import Panels
 from training.objective import Balance, Tensors, terms
 from training.scenes import Scenes
 from training.validation import ValidationSet, validate
 
 NETWORK = Network(widths=(64, 96, 128, 96), latents=(16, 16, 16, 16), blocks=2, told=True, deeper=64)
+FINEST_LEVELS = ("stem.", "up.0.", "shrink.0.", "up.1.", "levels.1.", "grow.0.", "levels.0.", "head.")
 ELBO_WEIGHT = 1.0
-SAMPLED_SHARE = 0.25  # of each batch in the ELBO
 
 
 class Restoring:
     """Network, objective and validation of the starter; `held_out` are the scenes for validation."""
 
-    mix = RESTORING
+    mix: ClassVar[Mix] = RESTORING
+    sampled_share: ClassVar[float] = 0.25  # of each batch in the ELBO
     panels: ClassVar[Panels] = {
         "one pass, photos, Gaussian noise": (
             "PSNR (dB)",
@@ -34,11 +35,11 @@ class Restoring:
 
     def __init__(self, held_out: Scenes, device: Device) -> None:
         self._device, self._balance = device, Balance(device)
-        self._held_out = ValidationSet.of(held_out, device)
+        self._held_out = ValidationSet.of(held_out, self.mix, device)
         self.constants: dict[str, Any] = {
             "network": NETWORK.model_dump(),
             "elbo_weight": ELBO_WEIGHT,
-            "sampled_share": SAMPLED_SHARE,
+            "sampled_share": self.sampled_share,
         }
 
     def network(self) -> HierarchicalVAE:
@@ -48,7 +49,9 @@ class Restoring:
     def objective(self, network: nn.Module, batch: Tensors) -> tuple[Tensor, dict[str, Tensor]]:
         """What to minimise, and what to log."""
         assert isinstance(network, HierarchicalVAE)
-        measured = terms(network, batch, max(1, round(SAMPLED_SHARE * len(batch.noisy))), self._device, self._balance)
+        measured = terms(
+            network, batch, max(1, round(self.sampled_share * len(batch.noisy))), self._device, self._balance
+        )
         logged = {"train_one_pass": measured.one_pass.detach(), "train_elbo": measured.elbo.detach()}
         logged |= {f"kl_{level}": kl for level, kl in enumerate(measured.kl)}
         return measured.one_pass + ELBO_WEIGHT * measured.elbo, logged
@@ -57,3 +60,17 @@ class Restoring:
         """As `validation.validate`."""
         assert isinstance(network, HierarchicalVAE)
         return validate(network, self._held_out, self._device)
+
+
+class RestoringWhite(Restoring):
+    """The finest levels once more, for noise that neighbours do not share; the coarse ones stay the restorer's."""
+
+    mix = WHITE
+    sampled_share = 0.15
+
+    def network(self) -> HierarchicalVAE:
+        """A new network, of which only the finest levels learn."""
+        network = super().network()
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(name.startswith(FINEST_LEVELS))
+        return network

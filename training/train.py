@@ -1,6 +1,6 @@
 """The recipe of the weights that ship: ``python -m training.train --clean POOL --hours H``; run again to go on.
 
-``--task restoring`` trains the starter; ``--task noise`` and ``--task damage`` train the branches of its inspector.
+``--task restoring`` trains the restorer, ``--task white`` its finest levels for white noise; ``--task noise`` and ``--task damage`` train the branches of its inspector.
 """
 
 from __future__ import annotations
@@ -27,10 +27,16 @@ from training.figure import draw_history
 from training.filling import Filling
 from training.inspecting import FindingDamage, SeeingNoise
 from training.objective import Tensors
-from training.restoring import Restoring
+from training.restoring import Restoring, RestoringWhite
 from training.scenes import Scenes, load_scenes
 
-TASKS = {"restoring": Restoring, "filling": Filling, "noise": SeeingNoise, "damage": FindingDamage}
+TASKS = {
+    "restoring": Restoring,
+    "white": RestoringWhite,
+    "filling": Filling,
+    "noise": SeeingNoise,
+    "damage": FindingDamage,
+}
 HELD_OUT = ("photo/skimage-wheel", "microscopy/neubias-ccby")
 WARM_UP_STEPS = 300
 LAST_RATE = 0.01  # of the full learning rate, at the end
@@ -205,7 +211,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.held_out = tuple(options.held_out)
     options.run = options.run or Path("runs") / options.task
-    options.part = options.part or {"restoring": "restorer"}.get(options.task, options.task)
+    options.part = options.part or {"restoring": "restorer", "white": "restorer"}.get(options.task, options.task)
     return options
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from napari_vae_repair.vae.device import Device
 from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.record import ValueRange
-from training.batches import RESTORING, BatchSource
+from training.batches import BatchSource, Mix
 from training.objective import Tensors, terms
 from training.scenes import Scenes
 
@@ -37,13 +37,13 @@ class ValidationSet:
     batches: tuple[Tensors, ...]
 
     @classmethod
-    def of(cls, scenes: Scenes, device: Device) -> ValidationSet:
+    def of(cls, scenes: Scenes, mix: Mix, device: Device) -> ValidationSet:
         """From held-out scenes; those of sources named "photo/...", if there are any, are the photos."""
         rng = np.random.default_rng(SEED)
         photos = np.flatnonzero(np.char.startswith(scenes.source, "photo/"))
         photos = photos if len(photos) else np.arange(len(scenes))
         chosen = rng.choice(photos, min(PHOTOS, len(photos)), replace=False)
-        source = BatchSource(scenes, BATCH_SIZE, PATCH_PX, RESTORING, SEED)
+        source = BatchSource(scenes, BATCH_SIZE, PATCH_PX, mix, SEED)
         batches = tuple(Tensors.of(source.draw(), device) for _ in range(BATCHES))
         return cls(scenes.patches[chosen].astype(np.float32) / 255, batches)
 

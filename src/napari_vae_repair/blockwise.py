@@ -29,7 +29,7 @@ from napari_vae_repair.vae.posterior import Posterior
 from napari_vae_repair.vae.predict import predict_steps
 from napari_vae_repair.vae.record import Model, View, most_scales
 from napari_vae_repair.vae.scales import reach_px
-from napari_vae_repair.vae.starter import calibration_of, filling_of
+from napari_vae_repair.vae.starter import calibration_of, filling_of, white_of
 
 ONE_AT_A_TIME = threading.Lock()  # for schedulers with threads: PyTorch has threads of its own, tiles are sized for one
 
@@ -196,6 +196,7 @@ class Way:
                 corner=corner,
                 wanted=wanted,
                 filling=filling_of(self.model),
+                white=white_of(self.model),
             )
 
         tile_px, allow_cpu = min(self.tile_px, max(map(length, wanted))), self.settings.allow_cpu

@@ -25,7 +25,7 @@ from napari_vae_repair.vae.memory import LEAST_TILE_PX, tile_that_fits
 from napari_vae_repair.vae.posterior import Posterior
 from napari_vae_repair.vae.predict import predict_steps
 from napari_vae_repair.vae.record import Losses, Model, View, trained_on
-from napari_vae_repair.vae.starter import calibration_of, filling_of, load_starter
+from napari_vae_repair.vae.starter import calibration_of, filling_of, load_starter, white_of
 from napari_vae_repair.vae.train import Prepared, steps_of, train
 
 if TYPE_CHECKING:
@@ -313,6 +313,7 @@ def ask(
             device=on,
             should_stop=should_stop,
             filling=filling,
+            white=white_of(model),
         )
 
     steps = backing_off(

@@ -42,7 +42,7 @@ from napari_vae_repair.vae.memory import check_whole
 from napari_vae_repair.vae.posterior import Posterior
 from napari_vae_repair.vae.predict import latent_means
 from napari_vae_repair.vae.record import Model, trained_on
-from napari_vae_repair.vae.starter import load_starter
+from napari_vae_repair.vae.starter import load_starter, white_of
 from napari_vae_repair.vae.train import Prepared
 
 __all__ = ["Progress", "encode", "restore", "restore_steps"]
@@ -215,7 +215,8 @@ def encode(
     loaded = model if isinstance(model, Model) else load_starter().model if model == STARTER else load_model(model)
     chosen_device = choose_device(device)
     found = look_at(as_image(image, axes, mask), loaded, loaded.settings, chosen_device)
-    return latent_means(loaded.network, *as_seen(found.shown, found.damaged, loaded), chosen_device)
+    seen = as_seen(found.shown, found.damaged, loaded)
+    return latent_means(loaded.network, *seen, chosen_device, white_of(loaded))
 
 
 # ---- one run ----------------------------------------------------------------------------------

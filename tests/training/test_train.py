@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ from napari_vae_repair.vae.inspector import CELL_PX, Inspector
 from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.starter import Starter, general_model
 from training import batches, export, filling, restoring, train, validation
-from training.batches import RESTORING, BatchSource
+from training.batches import RESTORING, WHITE, BatchSource, Mix
 from training.filling import Filling
 from training.inspecting import FindingDamage, SeeingNoise
 from training.objective import Balance, Tensors, terms
@@ -156,8 +157,13 @@ def test_each_branch_sees_cells_or_pixels(scenes: Scenes) -> None:
 def test_what_is_packed_is_what_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     calibration = Calibration((0.1, 0.5), (0.2, 0.4))
     model = general_model(HierarchicalVAE(1, TINY), {"restorer": {"hours": 1.0}}, calibration)
-    given = Starter(model, HierarchicalVAE(1, TINY), Inspector())
+    white = HierarchicalVAE(1, TINY)
+    white.load_state_dict(model.network.state_dict())
+    torch.nn.init.normal_(white.head.weight)
+    given = Starter(model, white, HierarchicalVAE(1, TINY), Inspector())
     content = starter.pack_starter(given)
+    kept = {name for name in safetensors.torch.load(content) if name.startswith("white.")}
+    assert kept == {"white.head.weight", "white.head.weight.scale"}  # the rest is the restorer's
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / starter.FILE).write_bytes(content)
     monkeypatch.setattr(starter.resources, "files", lambda _: tmp_path)
@@ -189,7 +195,7 @@ def assert_packed(before: nn.Module, after: Mapping[str, Tensor]) -> None:
 def packed(network: HierarchicalVAE, inspector: Inspector) -> bytes:
     training = {part: {"hours": 1.0} for part in export.PARTS}
     model = general_model(network, training, Calibration((0.1,), (0.2,)))
-    return starter.pack_starter(Starter(model, HierarchicalVAE(1, network.network), inspector))
+    return starter.pack_starter(Starter(model, network, HierarchicalVAE(1, network.network), inspector))
 
 
 def test_an_export_of_one_part_leaves_the_others_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -226,6 +232,60 @@ def test_a_run_can_start_from_what_ships(pool: Path, scenes: Scenes, tmp_path: P
     begun = train.Run(tmp_path / "run", scenes, parsed)
     assert begun.network.head.bias.eq(0.25).all()
     assert begun.average.head.bias.eq(0.25).all()
+
+
+def test_coarse_levels_are_packed_in_six_bits() -> None:
+    three = Network(widths=(8, 8, 8), latents=(2, 2, 2), blocks=1, told=True)
+    network = HierarchicalVAE(1, three)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter)
+    content = packed(network, Inspector())
+    stored, name = safetensors.torch.load(content), "levels.2.posterior.weight"
+    weights, loaded = network.state_dict(), starter.unpack_starter(content)[1]["restorer"]
+    assert stored[f"restorer.{name}"].shape == (4, 12, 3, 3)  # of 16 channels: 4 values in 3 bytes
+    largest = weights[name].flatten(1).abs().amax(dim=1)[:, None, None, None]
+    assert ((loaded[name] - weights[name]).abs() <= 0.501 * largest / 31).all()
+    assert not torch.equal(loaded[name], weights[name])
+    fine = "levels.0.posterior.weight"
+    assert stored[f"restorer.{fine}"].dtype == torch.int8
+
+
+def test_what_is_learned_for_white_noise_leaves_the_coarse_levels_alone(
+    pool: Path, scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three = Network(widths=(8, 8, 8), latents=(2, 2, 2), blocks=1, told=True)
+    monkeypatch.setattr(restoring, "NETWORK", three)
+    restorer = HierarchicalVAE(1, three)
+    for parameter in restorer.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    (tmp_path / starter.FILE).write_bytes(packed(restorer, Inspector()))
+    options = ["--clean", str(pool), "--run", str(tmp_path / "run"), "--held-out", "photo/a", "cells/c", "--hours", "1"]
+    options += ["--task", "white", "--start", str(tmp_path / starter.FILE), "--device", "cpu"]
+    (tmp_path / "run").mkdir()
+    begun = train.Run(tmp_path / "run", scenes, train._parse(options))
+    before = {name: tensor.clone() for name, tensor in begun.average.state_dict().items()}
+    assert before["levels.2.merge.weight"].any()
+    source = BatchSource(scenes, 2, 64, WHITE, 0)
+    for _ in range(2):
+        begun._one_step(Tensors.of(source.draw(), CPU))
+    for weights in (begun.network.state_dict(), begun.average.state_dict()):
+        changed = {name for name, tensor in weights.items() if not torch.equal(tensor, before[name])}
+        assert {"stem.weight", "levels.0.merge.weight", "levels.1.merge.weight", "head.weight"} <= changed
+        assert not {name for name in changed if name.startswith(("up.2.", "levels.2.", "shrink.1.", "grow.1.", "top"))}
+
+
+def test_plain_patches_are_scenes_as_they_are_under_white_noise_that_is_told(scenes: Scenes) -> None:
+    source = BatchSource(scenes, 32, 64, Mix(plain=1.0), 0)
+    batch = source.draw()
+    assert not batch.masked.any()
+    assert not batch.unmarked.any()
+    assert batch.counted.all()
+    assert not batch.neighbours.any()
+    noise = (batch.noisy - batch.clean) / batch.std
+    assert np.abs(np.median(noise.std(axis=(1, 2, 3))) - 1) < 0.03
+    assert np.abs(np.mean(noise[:, :, 1:] * noise[:, :, :-1])) < 0.02
+    wrong = np.log(batch.told[:, 0] / np.sqrt((batch.std**2).mean(axis=(1, 2, 3))))
+    assert 0.02 < wrong.std() < 0.1
 
 
 def test_a_network_that_has_grown_begins_as_it_was(

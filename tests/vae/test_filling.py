@@ -74,6 +74,7 @@ def test_what_was_measured_does_not_depend_on_the_filling(
         assert np.abs(with_filling.restored - without)[strokes].mean() > 0.5
 
 
+@pytest.mark.usefixtures("float32")
 def test_tiles_agree_with_the_whole() -> None:
     strip = np.tile(camera()[100:196].T.astype(np.float32), (2, 1))[:900]
     noisy = strip + np.random.default_rng(0).normal(0, 15, strip.shape).astype(np.float32)

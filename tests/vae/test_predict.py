@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,6 +15,14 @@ from napari_vae_repair.preparation import as_image
 from napari_vae_repair.restoration import Restoration
 from napari_vae_repair.settings import Settings
 from napari_vae_repair.vae.record import Model
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_float32() -> Iterator[None]:
+    """Rounding to 16 bits depends on the shape of what is convolved, so on the tile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_vae_repair.vae.device._cpu_autocast", lambda: None)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +112,7 @@ def test_a_run_that_waits_stops_no_other_and_goes_on_in_any_thread(noisy: np.nda
         elsewhere.submit(lambda: list(steps)).result()
 
 
-def test_encode_gives_a_feature_map_for_each_level(
-    noisy: np.ndarray, model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("napari_vae_repair.vae.device._cpu_autocast", lambda: None)  # 16 bits differ by more
+def test_encode_gives_a_feature_map_for_each_level(noisy: np.ndarray, model: Model) -> None:
     fine, coarse = encode(noisy, model)
     assert fine.shape == (1, 4, 49, 38)
     assert coarse.shape == (1, 4, 25, 19)

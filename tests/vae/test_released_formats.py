@@ -33,6 +33,7 @@ def scene() -> np.ndarray:
     return (clean + 20 * np.sin(12.9898 * x + 78.233 * y + 0.5 * x * y)).astype(np.float32)
 
 
+@pytest.mark.usefixtures("float32")
 @pytest.mark.parametrize("version", range(1, FORMAT_VERSION + 1))
 def test_a_model_of_each_format_restores_as_when_it_was_written(version: int) -> None:
     path = DATA / f"model-v{version}.safetensors"

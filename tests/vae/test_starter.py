@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +14,13 @@ from skimage.data import astronaut, camera
 
 from napari_vae_repair import restore
 from napari_vae_repair.errors import SettingsError
+from napari_vae_repair.running import finished
 from napari_vae_repair.vae.device import choose_device
 from napari_vae_repair.vae.inspection import see_noise
-from napari_vae_repair.vae.starter import load_starter
+from napari_vae_repair.vae.model import HierarchicalVAE
+from napari_vae_repair.vae.predict import predict_steps
+from napari_vae_repair.vae.record import ValueRange, View
+from napari_vae_repair.vae.starter import load_starter, network_for, white_of
 
 LOADING = """
 import time, torch
@@ -49,6 +55,56 @@ def test_gaussian_noise_is_removed_blind(clean: np.ndarray, sigma: int, gain: fl
     assert psnr(result.restored, clean) > psnr(noisy, clean) + gain
     assert result.report.samples == 0
     assert not result.std.any()
+
+
+def test_each_plane_is_restored_by_the_network_for_its_noise(clean: np.ndarray) -> None:
+    starter, cpu = load_starter(), choose_device("cpu")
+    network, white = (copy.deepcopy(part) for part in (starter.model.network, starter.white))
+    planes = np.stack([clean, clean])[:, None]
+    span = ValueRange.of(planes)
+    views = [View(span, (0.1, 0.0, 0.0)), View(span, (0.1, 0.0, 0.3))]
+    assert [view.white for view in views] == [True, False]
+    assert not View(span).white  # nothing is known
+
+    def of(restorer: HierarchicalVAE, white: HierarchicalVAE | None) -> np.ndarray:
+        steps = predict_steps(
+            *(restorer, planes, np.zeros((2, *clean.shape), dtype=bool), views),
+            one_pass=True,
+            samples=0,
+            keep_samples=False,
+            seed=0,
+            tile_px=512,
+            device=cpu,
+            should_stop=lambda: False,
+            white=white,
+        )
+        return finished(steps).mean
+
+    both, one, other = of(network, white), of(network, None), of(white, None)
+    assert not np.array_equal(one, other)
+    assert np.array_equal(both, np.stack([other[0], one[1]]))
+
+
+def test_what_was_adapted_is_what_restores() -> None:
+    starter = load_starter()
+    assert white_of(starter.model) is starter.white
+    kept, not_kept = ({"adapted": {"accepted": accepted}} for accepted in (True, False))
+    again = {"adapted": {"accepted": False, "before": kept["adapted"]}}
+    for training, expected in ((kept, None), (not_kept, starter.white), (again, None)):
+        assert white_of(replace(starter.model, training=training)) is expected
+    span = ValueRange(0, 1)
+    views = [View(span, (0.1, 0.0, 0.0)), View(span, (0.1, 0.0, 0.3))]
+    assert network_for(starter.model, views[:1]) is starter.white
+    assert network_for(starter.model, views) is starter.model.network
+    assert network_for(replace(starter.model, training=kept), views[:1]) is starter.model.network
+
+
+def test_white_noise_has_a_network_that_knows_it_better(clean: np.ndarray) -> None:
+    noisy = clean + np.random.default_rng(0).normal(0, 25, clean.shape)
+    starter = load_starter()
+    known = psnr(restore(noisy).restored, clean)
+    unknown = replace(starter.model, training={"adapted": {"accepted": True}})
+    assert known > psnr(restore(noisy, model=unknown).restored, clean) + 0.05
 
 
 def test_photon_noise_is_removed_blind(clean: np.ndarray) -> None:

@@ -28,6 +28,7 @@ from napari_vae_repair.vae.patches import Patches, PatchSource
 from napari_vae_repair.vae.record import Losses, Model, View
 from napari_vae_repair.vae.resuming import Course, Forgetful, Keeper
 from napari_vae_repair.vae.risk import compare, correlated_noise, one_pass
+from napari_vae_repair.vae.starter import network_for
 
 PATCH_PX, BATCH_SIZE, LEARNING_RATE = 64, 8, 3e-4
 CLIP_NORM = 1.0
@@ -240,7 +241,7 @@ def _adapt_to(
     batch_size: int = BATCH_SIZE,
     look_every: float = math.inf,
 ) -> Generator[Stepped, None, Model]:
-    before = on_device(model.network, device)
+    before = on_device(network_for(model, views), device)
     network = copy.deepcopy(before).requires_grad_(True)
     generator = torch.Generator(device.torch).manual_seed(seed)
     optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99))
@@ -258,7 +259,7 @@ def _adapt_to(
             record["batch_size"] = batch_size
         if "adapted" in model.training:  # a warm start
             record["before"] = model.training["adapted"]
-        chosen = copy.deepcopy(network if accepted else before).requires_grad_(False).eval().to("cpu")
+        chosen = copy.deepcopy(network).requires_grad_(False).eval().to("cpu") if accepted else model.network
         return replace(model, network=chosen, training=model.training | {"adapted": record})
 
     if keeper.saved is not None:

@@ -40,6 +40,7 @@ def predict_steps(
     corner: tuple[int, int, int] = (0, 0, 0),
     wanted: Window | None = None,
     filling: HierarchicalVAE | None = None,
+    white: HierarchicalVAE | None = None,
 ) -> Generator[tuple[int, int], None, Posterior]:
     """Restore tile by tile; each tile is encoded once and decoded as often as is asked for.
 
@@ -75,6 +76,8 @@ def predict_steps(
         Rows and columns that are restored, the others are looked at alone; None = all.
     filling : HierarchicalVAE or None
         Fills damaged pixels of the one pass of grey planes anew, and samples follow; None = the first filling stays.
+    white : HierarchicalVAE or None
+        Takes the place of `network`, and is built as it is, for planes of white noise.
 
     Yields
     ------
@@ -92,7 +95,7 @@ def predict_steps(
         wanted = with_margin(wanted, *planes.shape[2:])
         tile_px += 2 * MARGIN_PX + 2  # the margin must not make four tiles of one
     with memory_released(device):
-        network = on_device(network, device)
+        network, white = on_device(network, device), None if white is None else on_device(white, device)
         filling = on_device(filling, device) if filling is not None and damaged.any() else None
         tiles = _plan(network, planes.shape[2], planes.shape[3], tile_px, wanted)
         posterior = Accumulator(planes.shape, samples if keep_samples else 0)
@@ -101,6 +104,7 @@ def predict_steps(
         coarse: dict[int, NDArray[np.float32]] = {}
         changes: dict[int, NDArray[np.float32]] = {}  # by filling, of planes with damage
         for index, view in enumerate(views):
+            suited = white if white is not None and view.white else network
             if view.coarser is not None:
                 plane, lost_there = planes[[index]], damaged[[index]]
                 coarse[index] = _coarser_means(
@@ -111,8 +115,8 @@ def predict_steps(
                 tally = Tally()
                 # never around a yield: the caller would run without gradients too
                 with torch.no_grad(), device.precision(), stopping_between_layers(should_stop):
-                    encoded = network.encode(seen, lost, told)
-                windows = network.windows(tile.crop, *seen.shape[2:])
+                    encoded = suited.encode(seen, lost, told)
+                windows = suited.windows(tile.crop, *seen.shape[2:])
                 # where nothing at all was measured, no network knows better than the first
                 hides = filling is not None and bool(lost[..., *tile.crop].any()) and not bool(lost.all())
                 y, x = (start + part.start for start, part in zip(corner[1:], tile.read, strict=True))
@@ -121,10 +125,10 @@ def predict_steps(
                     noise = _no_noise if sample is None else _noise_at(replace(place, sample=sample), windows)
                     with torch.no_grad(), device.precision(), stopping_between_layers(should_stop):
                         if hides and sample is None:
-                            decoded, change = _filled(network, filling, encoded, lost, tile.crop, view.value_range)
+                            decoded, change = _filled(suited, filling, encoded, lost, tile.crop, view.value_range)
                             add_tile(changes.setdefault(index, np.zeros_like(planes[index])), tile, change)
                         else:
-                            clean = network.decode(encoded, noise, divergence=False, windows=windows).clean
+                            clean = suited.decode(encoded, noise, divergence=False, windows=windows).clean
                             decoded = _prepared_units(clean, tile.crop, windows[0], view.value_range)
                     if sample is None:
                         posterior.add_mean(index, tile, decoded)
@@ -212,6 +216,7 @@ def latent_means(
     damaged: NDArray[np.bool_],
     views: Sequence[View],
     device: Device,
+    white: HierarchicalVAE | None = None,
 ) -> tuple[NDArray[np.float32], ...]:
     """Posterior means of each level as feature maps.
 
@@ -227,6 +232,8 @@ def latent_means(
         One for each plane.
     device : Device
         Where to compute, a whole plane at a time.
+    white : HierarchicalVAE or None
+        As of `predict_steps`.
 
     Returns
     -------
@@ -235,13 +242,14 @@ def latent_means(
     """
     means: list[tuple[NDArray[np.float32], ...]] = []
     with memory_released(device), torch.no_grad():
-        network = on_device(network, device)
+        network, white = on_device(network, device), None if white is None else on_device(white, device)
         for plane, lost, view in zip(planes, damaged, views, strict=True):
             height, width = lost.shape
             (tile,) = _plan(network, height, width, max(height, width))
             x, hidden, told = _read(plane, lost, tile, view, device)
             with device.precision():
-                decoded = network.decode(network.encode(x, hidden, told), _no_noise, divergence=False)
+                suited = white if white is not None and view.white else network
+                decoded = suited.decode(suited.encode(x, hidden, told), _no_noise, divergence=False)
             means.append(tuple(level[0].float().cpu().numpy() for level in decoded.means))
     cut = [[-(-side // 2 ** (level + 1)) for side in planes.shape[2:]] for level in range(len(means[0]))]
     return tuple(

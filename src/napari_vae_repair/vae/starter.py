@@ -1,10 +1,11 @@
-"""The weights that ship with the package: restorer, filling network, inspector, calibration of the uncertainty."""
+"""The weights that ship with the package: restorers, filling network, inspector, calibration of the uncertainty."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
@@ -18,12 +19,15 @@ from napari_vae_repair.settings import STARTER, Network, Settings
 from napari_vae_repair.vae.calibration import Calibration
 from napari_vae_repair.vae.inspector import Inspector
 from napari_vae_repair.vae.model import HierarchicalVAE
-from napari_vae_repair.vae.record import Model
+from napari_vae_repair.vae.record import Model, View
 
 FILE = "starter.safetensors"
-SHA256 = "dee1cae1ebb1fc3d59aeb4b9e316b1c35968517cbd2e9801bd8c69f4502ff14d"
+SHA256 = "62d25a4ffdb0e1f6e216cde983d0e51b2b876e07e286d3251aa90d7e0f2d02ac"
+SHARING = "white"  # the part that holds only what differs from the restorer
 METADATA = "napari_vae_repair_starter"
 SCALE, LARGEST = ".scale", 127  # of 8-bit weights: the key's ending, and what the largest of a channel becomes
+COARSE = ("up.2.", "up.3.", "levels.2.", "levels.3.")  # most of the weights, and the least felt: in 6 bits
+LARGEST_COARSE = 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,8 @@ class Starter:
     ----------
     model : Model
         Restores grey planes of any image in one pass.
+    white : HierarchicalVAE
+        The restorer for noise that neighbours do not share: its coarse levels are the other's.
     filling : HierarchicalVAE
         Fills what damage hides in a restored grey plane, in one pass.
     inspector : Inspector
@@ -41,6 +47,7 @@ class Starter:
     """
 
     model: Model
+    white: HierarchicalVAE
     filling: HierarchicalVAE
     inspector: Inspector
 
@@ -49,6 +56,7 @@ class Starter:
         inspector = self.inspector
         return {
             "restorer": self.model.network,
+            "white": self.white,
             "filling": self.filling,
             "noise": inspector.noise,
             "damage": inspector.damage,
@@ -71,9 +79,9 @@ def load_starter() -> Starter:
     if hashlib.sha256(content).hexdigest() != SHA256:
         raise _damaged(f"The starter weights ({FILE}) are not those of this version.")
     header, weights = unpack_starter(content)
-    restorer, filling = (HierarchicalVAE(1, Network(**header["network"])) for _ in range(2))
+    restorer, white, filling = (HierarchicalVAE(1, Network(**header["network"])) for _ in range(3))
     model = general_model(restorer, header["training"], Calibration.from_dict(header["calibration"]))
-    starter = Starter(model, filling, Inspector())
+    starter = Starter(model, white, filling, Inspector())
     for name, module in starter.parts().items():
         module.load_state_dict(weights[name])
         module.requires_grad_(False).eval()
@@ -87,6 +95,23 @@ def filling_of(model: Model) -> HierarchicalVAE | None:
         return None
     filling = load_starter().filling
     return filling if model.network.network == filling.network else None
+
+
+def white_of(model: Model) -> HierarchicalVAE | None:
+    """What restores planes of white noise in the model's place: the starter's, until the model was adapted."""
+    adapted = model.training.get("adapted")
+    while adapted is not None:
+        if adapted["accepted"]:
+            return None
+        adapted = adapted.get("before")
+    white = load_starter().white if model.general else None
+    return white if white is not None and model.network.network == white.network else None
+
+
+def network_for(model: Model, views: Sequence[View]) -> HierarchicalVAE:
+    """The one network that suits all of the views, to be adapted to them."""
+    white = white_of(model)
+    return white if white is not None and all(view.white for view in views) else model.network
 
 
 def calibration_of(model: Model) -> Calibration | None:
@@ -106,17 +131,24 @@ def general_model(network: HierarchicalVAE, training: dict[str, Any], calibratio
 def pack_starter(starter: Starter) -> bytes:
     """The file that `load_starter` reads: convolutions in 8 bits, each output channel with a scale of its own.
 
-    That costs less than a hundredth of a decibel. `Model.training` must hold JSON types alone.
+    Those of the two coarsest levels have 6 bits. That costs less than a hundredth of a decibel. What the network for
+    white noise shares with the restorer is kept once. `Model.training` must hold JSON types alone.
     """
     calibration = starter.model.calibration
     assert calibration is not None
     tensors: dict[str, torch.Tensor] = {}
+    restorer = starter.model.network.state_dict()
     for part, module in starter.parts().items():
         for key, tensor in module.state_dict().items():
+            if part == SHARING and torch.equal(tensor, restorer[key]):
+                continue
             name, values = f"{part}.{key}", tensor.detach().cpu().float()
             if key.endswith(".weight"):
-                scale = values.flatten(1).abs().amax(dim=1).clamp(min=1e-12) / LARGEST
-                tensors[name] = torch.round(values / scale[:, None, None, None]).to(torch.int8).contiguous()
+                coarse = key.startswith(COARSE) and values.shape[1] % 4 == 0
+                largest = LARGEST_COARSE if coarse else LARGEST
+                scale = values.flatten(1).abs().amax(dim=1).clamp(min=1e-12) / largest
+                whole = torch.round(values / scale[:, None, None, None]).to(torch.int8).contiguous()
+                tensors[name] = _four_in_three(whole) if coarse else whole
                 tensors[name + SCALE] = scale
             else:
                 tensors[name] = values.half().contiguous()
@@ -138,9 +170,25 @@ def unpack_starter(content: bytes) -> tuple[dict[str, Any], dict[str, dict[str, 
         if not key.endswith(SCALE):
             part, _, name = key.partition(".")
             scale = tensors.get(key + SCALE)
-            values = tensor.float() if scale is None else tensor.float() * scale[:, None, None, None]
+            whole = _three_to_four(tensor) if tensor.dtype == torch.uint8 else tensor
+            values = whole.float() if scale is None else whole.float() * scale[:, None, None, None]
             weights.setdefault(part, {})[name] = values
+    weights[SHARING] = weights["restorer"] | weights.get(SHARING, {})
     return header, weights
+
+
+def _four_in_three(values: torch.Tensor) -> torch.Tensor:
+    """``(O, 4 I, Y, X)`` from -32 to 31 as ``(O, 3 I, Y, X)`` bytes."""
+    a, b, c, d = (values[:, start::4].int() + 32 for start in range(4))
+    packed = torch.stack([a << 2 | b >> 4, (b & 15) << 4 | c >> 2, (c & 3) << 6 | d], dim=2)
+    return packed.flatten(1, 2).to(torch.uint8).contiguous()
+
+
+def _three_to_four(packed: torch.Tensor) -> torch.Tensor:
+    """What `_four_in_three` was given."""
+    a, b, c = (packed[:, start::3].int() for start in range(3))
+    values = torch.stack([a >> 2, (a & 3) << 4 | b >> 4, (b & 15) << 2 | c >> 6, c & 63], dim=2)
+    return values.flatten(1, 2) - 32
 
 
 def _damaged(received: str) -> ModelFileError:
