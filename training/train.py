@@ -1,6 +1,7 @@
 """The recipe of the weights that ship: ``python -m training.train --clean POOL --hours H``; run again to go on.
 
-``--task restoring`` trains the restorer, ``--task white`` its finest levels for white noise; ``--task noise`` and ``--task damage`` train the branches of its inspector.
+``--task restoring`` trains the restorer, ``--task white`` its finest levels for white noise, ``--task filling`` the
+filling network; ``--task noise`` and ``--task damage`` train the branches of the inspector.
 """
 
 from __future__ import annotations
