@@ -22,7 +22,7 @@ from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.record import Model, View
 
 FILE = "starter.safetensors"
-SHA256 = "62d25a4ffdb0e1f6e216cde983d0e51b2b876e07e286d3251aa90d7e0f2d02ac"
+SHA256 = "c2b5b78e51505c6d7b133fa570a613a7b8d0a0df1b1276d4a767d56bebca0827"
 SHARING = "white"  # the part that holds only what differs from the restorer
 METADATA = "napari_vae_repair_starter"
 SCALE, LARGEST = ".scale", 127  # of 8-bit weights: the key's ending, and what the largest of a channel becomes
@@ -131,8 +131,9 @@ def general_model(network: HierarchicalVAE, training: dict[str, Any], calibratio
 def pack_starter(starter: Starter) -> bytes:
     """The file that `load_starter` reads: convolutions in 8 bits, each output channel with a scale of its own.
 
-    Those of the two coarsest levels have 6 bits. That costs less than a hundredth of a decibel. What the network for
-    white noise shares with the restorer is kept once. `Model.training` must hold JSON types alone.
+    Those of the two coarsest levels of restorer and filling network have 6 bits. That costs less than a hundredth of a
+    decibel. What the network for white noise shares with the restorer is kept once. `Model.training` must hold JSON
+    types alone.
     """
     calibration = starter.model.calibration
     assert calibration is not None
@@ -144,7 +145,8 @@ def pack_starter(starter: Starter) -> bytes:
                 continue
             name, values = f"{part}.{key}", tensor.detach().cpu().float()
             if key.endswith(".weight"):
-                coarse = key.startswith(COARSE) and values.shape[1] % 4 == 0
+                restores = isinstance(module, HierarchicalVAE)
+                coarse = restores and key.startswith(COARSE) and values.shape[1] % 4 == 0
                 largest = LARGEST_COARSE if coarse else LARGEST
                 scale = values.flatten(1).abs().amax(dim=1).clamp(min=1e-12) / largest
                 whole = torch.round(values / scale[:, None, None, None]).to(torch.int8).contiguous()
