@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from napari_vae_repair.image.lock import only_writer
 from napari_vae_repair.image.opened import OpenedImage, in_memory
 from napari_vae_repair.phases import Progress
 from napari_vae_repair.settings import make_settings
+from napari_vae_repair.store_setup import weights_sha256
 from napari_vae_repair.stored import Stored
 from napari_vae_repair.storing import restore_to_store
+from napari_vae_repair.vae.starter import load_starter
 
 SETTINGS = make_settings(device="cpu")
 BLOCK_PX = 512
@@ -80,6 +83,21 @@ def test_a_store_holds_the_pixels_of_one_piece_and_how_they_came_to_be(image: Pa
     assert provenance["report"]["noise"][0]["gain"] == pytest.approx(whole.noise[0].gain)
     assert len(provenance["weights_sha256"]) == 64
     assert provenance["settings"]["seed"] == 0
+
+
+def test_the_hash_covers_all_weights_that_restore() -> None:
+    starter = load_starter()
+    kept = {"adapted": {"accepted": True}}  # restored by its own network alone, whatever the noise
+    hashes = [
+        weights_sha256(model)
+        for model in (
+            starter.model,
+            replace(starter.model, training=kept),
+            replace(starter.model, network=starter.white, training=kept),
+        )
+    ]
+    assert len(set(hashes)) == 3
+    assert weights_sha256(starter.model) == hashes[0]
 
 
 def test_what_was_stopped_is_gone_on_with_to_the_same_bytes(image: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     header, weights = starter.unpack_starter(FILE.read_bytes()) if None in runs.values() else ({}, {})
     for part, run in runs.items():
         if run is None:
-            training[part] = header["training"].get(part, {})
+            training[part] = header["training"][part]
             continue
         weights[part] = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["average"]
         last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])

@@ -26,6 +26,7 @@ from napari_vae_repair.planning import Before
 from napari_vae_repair.settings import SCRATCH, STARTER, Settings
 from napari_vae_repair.vae.checkpoint import load_model, save_model
 from napari_vae_repair.vae.record import Model
+from napari_vae_repair.vae.starter import filling_of, white_of
 
 # they decide how fast and where, not what comes out
 NOT_THE_RESULT = {"device", "tile_px", "memory_mb", "allow_cpu"}
@@ -177,8 +178,9 @@ def _changed(path: Path) -> list[Any]:
 
 
 def weights_sha256(model: Model) -> str:
-    """Hash of the weights of a model."""
+    """Hash of all weights that restore with a model: its own, and those that take its place or fill after it."""
     weights = hashlib.sha256()
-    for name, tensor in sorted(model.network.state_dict().items()):
-        weights.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    for network in (model.network, white_of(model), filling_of(model)):
+        for name, tensor in sorted(network.state_dict().items()) if network is not None else ():
+            weights.update(name.encode() + tensor.contiguous().numpy().tobytes())
     return weights.hexdigest()

@@ -91,10 +91,7 @@ def load_starter() -> Starter:
 
 def filling_of(model: Model) -> HierarchicalVAE | None:
     """What fills damage after the model's pass: the starter's, for it and what was adapted from it; None = the pass."""
-    if not model.general:
-        return None
-    filling = load_starter().filling
-    return filling if model.network.network == filling.network else None
+    return load_starter().filling if _built_as_the_starter(model) else None
 
 
 def white_of(model: Model) -> HierarchicalVAE | None:
@@ -104,8 +101,11 @@ def white_of(model: Model) -> HierarchicalVAE | None:
         if adapted["accepted"]:
             return None
         adapted = adapted.get("before")
-    white = load_starter().white if model.general else None
-    return white if white is not None and model.network.network == white.network else None
+    return load_starter().white if _built_as_the_starter(model) else None
+
+
+def _built_as_the_starter(model: Model) -> bool:
+    return model.general and model.network.network == load_starter().model.network.network
 
 
 def network_for(model: Model, views: Sequence[View]) -> HierarchicalVAE:
