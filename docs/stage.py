@@ -125,7 +125,7 @@ class Stage:
     def _answer(self, text: str) -> None:
         """Fill in the next dialog that opens, as soon as it is open, and press its OK or Save."""
         from qtpy.QtCore import QTimer
-        from qtpy.QtWidgets import QApplication, QDialogButtonBox, QFileDialog, QInputDialog
+        from qtpy.QtWidgets import QApplication, QDialogButtonBox, QFileDialog, QInputDialog, QLineEdit
 
         timer = QTimer()
 
@@ -135,7 +135,8 @@ class Stage:
                 dialog.setTextValue(text)
             elif isinstance(dialog, QFileDialog):
                 dialog.setOption(QFileDialog.Option.DontConfirmOverwrite)
-                dialog.selectFile(text)
+                # `selectFile` leaves the name as it is once the field has the focus
+                dialog.findChild(QLineEdit, "fileNameEdit").setText(text)
             else:
                 return
             timer.stop()
