@@ -34,6 +34,7 @@ PROCEDURAL_SHARE, PHOTO_SHARE = 0.17, 0.55  # the rest are micrographs
 PLAIN_PHOTO_SHARE = 0.65  # of scenes as they are
 MASKS, WEAVES = 600, 400
 WOVEN_SHARE = 0.15  # of scenes with cloth over them
+SLIGHTLY_SHARED = 0.12  # of plain patches whose noise neighbours share a little
 # So many times are scenes magnified: those of the pool are sharp from pixel to pixel, what lenses draw mostly is not
 MAGNIFIED = (1.2, 5.0)
 STABILISED_SHARE = 0.85  # of patches with signal-dependent noise
@@ -69,7 +70,8 @@ class Mix:
     told : float
         Share whose noise is told.
     plain : float
-        Share that is a scene as it is under white noise and nothing else, told; the other shares are of all others.
+        Share that is a scene as it is, or printed on cloth, under noise that is white or hardly shared and nothing
+        else, told; the other shares are of all others.
     """
 
     marked: float = 0.25
@@ -188,7 +190,7 @@ class BatchSource:
         plain = self._mix.plain > 0 and bool(rng.random() < self._mix.plain)
         whole, clean = self._clean(plain)
         damage = 1.0 if plain else rng.random()
-        corruption = draw_plain_noise(rng, whole) if plain else self._corruption(whole, damage)
+        corruption = draw_plain_noise(rng, whole, SLIGHTLY_SHARED) if plain else self._corruption(whole, damage)
         if np.isfinite(corruption.white):
             whole, clean = np.minimum(whole, corruption.white), np.minimum(clean, corruption.white)
         seen = corrupt(clean, corruption, rng)
@@ -262,7 +264,7 @@ class BatchSource:
         contrast = [scene[y : y + side, x : x + side].std() for y, x in corners]
         y, x = corners[int(np.argmax(contrast)) if rng.random() < 0.6 else 0]
         whole = scene.astype(np.float32) / 255
-        if not plain and rng.random() < WOVEN_SHARE:
+        if rng.random() < WOVEN_SHARE:
             whole = _woven(whole, self._weaves[rng.integers(len(self._weaves))], rng)
         if not plain:
             whole = _varied(whole, rng)

@@ -17,7 +17,6 @@ from training.validation import ValidationSet, validate
 
 NETWORK = Network(widths=(64, 96, 128, 96), latents=(16, 16, 16, 16), blocks=2, told=True, deeper=64)
 FINEST_LEVELS = ("stem.", "up.0.", "shrink.0.", "up.1.", "levels.1.", "grow.0.", "levels.0.", "head.")
-ELBO_WEIGHT = 1.0
 
 
 class Restoring:
@@ -25,6 +24,7 @@ class Restoring:
 
     mix: ClassVar[Mix] = RESTORING
     sampled_share: ClassVar[float] = 0.25  # of each batch in the ELBO
+    elbo_weight: ClassVar[float] = 1.0
     panels: ClassVar[Panels] = {
         "one pass, photos, Gaussian noise": (
             "PSNR (dB)",
@@ -38,7 +38,7 @@ class Restoring:
         self._held_out = ValidationSet.of(held_out, self.mix, device)
         self.constants: dict[str, Any] = {
             "network": NETWORK.model_dump(),
-            "elbo_weight": ELBO_WEIGHT,
+            "elbo_weight": self.elbo_weight,
             "sampled_share": self.sampled_share,
         }
 
@@ -54,7 +54,7 @@ class Restoring:
         )
         logged = {"train_one_pass": measured.one_pass.detach(), "train_elbo": measured.elbo.detach()}
         logged |= {f"kl_{level}": kl for level, kl in enumerate(measured.kl)}
-        return measured.one_pass + ELBO_WEIGHT * measured.elbo, logged
+        return measured.one_pass + self.elbo_weight * measured.elbo, logged
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """As `validation.validate`."""
@@ -67,6 +67,7 @@ class RestoringWhite(Restoring):
 
     mix = WHITE
     sampled_share = 0.15
+    elbo_weight = 0.3
 
     def network(self) -> HierarchicalVAE:
         """A new network, of which only the finest levels learn."""

@@ -22,7 +22,7 @@ from napari_vae_repair.vae.model import HierarchicalVAE
 from napari_vae_repair.vae.record import Model, View
 
 FILE = "starter.safetensors"
-SHA256 = "c2b5b78e51505c6d7b133fa570a613a7b8d0a0df1b1276d4a767d56bebca0827"
+SHA256 = "a5a36669fe6992aec9af603320bba44a764a82eca0d0d338ad7754092b41ef66"
 SHARING = "white"  # the part that holds only what differs from the restorer
 METADATA = "napari_vae_repair_starter"
 SCALE, LARGEST = ".scale", 127  # of 8-bit weights: the key's ending, and what the largest of a channel becomes
