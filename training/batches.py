@@ -34,7 +34,6 @@ PROCEDURAL_SHARE, PHOTO_SHARE = 0.17, 0.55  # the rest are micrographs
 PLAIN_PHOTO_SHARE = 0.65  # of scenes as they are
 MASKS, WEAVES = 600, 400
 WOVEN_SHARE = 0.15  # of scenes with cloth over them
-SLIGHTLY_SHARED = 0.12  # of plain patches whose noise neighbours share a little
 # So many times are scenes magnified: those of the pool are sharp from pixel to pixel, what lenses draw mostly is not
 MAGNIFIED = (1.2, 5.0)
 STABILISED_SHARE = 0.85  # of patches with signal-dependent noise
@@ -190,7 +189,7 @@ class BatchSource:
         plain = self._mix.plain > 0 and bool(rng.random() < self._mix.plain)
         whole, clean = self._clean(plain)
         damage = 1.0 if plain else rng.random()
-        corruption = draw_plain_noise(rng, whole, SLIGHTLY_SHARED) if plain else self._corruption(whole, damage)
+        corruption = draw_plain_noise(rng, whole) if plain else self._corruption(whole, damage)
         if np.isfinite(corruption.white):
             whole, clean = np.minimum(whole, corruption.white), np.minimum(clean, corruption.white)
         seen = corrupt(clean, corruption, rng)

@@ -21,6 +21,7 @@ Correlation = Literal["white", "isotropic", "rows", "columns", "demosaiced", "co
 FAINTEST, STRONGEST = 0.004, 0.8  # noise at the reference brightness, in shares of the scene's range
 VISIBLE, HEAVY = 0.015, 0.5  # between these, most noise that is worth removing
 VISIBLE_SHARE, CORRELATED_SHARE = 0.8, 0.28
+SLIGHTLY_SHARED = 0.12  # of plain noise
 SLIGHT_EXTENT = (0.3, 0.4)  # of kernels by which neighbours share 0.01 to 0.09 of the noise
 SMALLEST_RANGE = 0.15  # of a flat scene, whose noise would else be drawn for hardly any contrast
 _BLOCK = 8  # side of the cosine transform's blocks, in pixels
@@ -132,16 +133,16 @@ def draw_corruption(rng: Rng, clean: Plane, *, quiet: bool = False, correlated: 
     return out
 
 
-def draw_plain_noise(rng: Rng, clean: Plane, slightly: float = 0.0) -> Corruption:
+def draw_plain_noise(rng: Rng, clean: Plane) -> Corruption:
     """White noise that one would want removed, Gaussian or Poisson-Gaussian, and nothing else.
 
-    A share of `slightly` is not quite white: neighbours share at most 0.1 of it, as an estimate may not tell.
+    Some of it is not quite white: neighbours share at most 0.1 of it, as an estimate may not tell.
     """
     low, high = (float(value) for value in np.percentile(clean, [0.5, 99.5]))
     sigma = max(high - low, SMALLEST_RANGE) * np.exp(rng.uniform(np.log(VISIBLE), np.log(HEAVY)))
     share = rng.choice([0.0, rng.uniform(0.1, 1.0)], p=[0.65, 0.35])
     out = Corruption(*_gain_and_read_noise(clean, high, float(sigma), float(share)))
-    if rng.random() >= slightly:
+    if rng.random() >= SLIGHTLY_SHARED:
         return out
     if rng.random() < 0.5:
         return replace(out, broad=rng.uniform(0.02, 0.1), breadth=rng.uniform(1, 2))
