@@ -54,6 +54,7 @@ def names(viewer: Any) -> list[str]:
 # ---- the result
 
 
+@pytest.mark.usefixtures("float32")
 def test_a_large_layer_becomes_stores_that_look_and_lie_as_results_in_memory_do(
     viewer: Any, docked: Any, results: Path, noisy: Noisy, finish: Finish
 ) -> None:
