@@ -39,7 +39,7 @@ class Starter:
     model : Model
         Restores grey planes of any image in one pass.
     white : HierarchicalVAE
-        The restorer for noise that neighbours do not share: its coarse levels are the other's.
+        The restorer for noise that neighbours hardly share: its coarse levels are the other's.
     filling : HierarchicalVAE
         Fills what damage hides in a restored grey plane, in one pass.
     inspector : Inspector
