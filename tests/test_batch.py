@@ -23,6 +23,7 @@ from napari_vae_repair.batch import BatchProgress, restore_files
 from napari_vae_repair.batch.hashes import key_of
 from napari_vae_repair.batch.job import Job
 from napari_vae_repair.batch.one import STARTER_FILE, model_sha256, restore_one
+from napari_vae_repair.batch.supervisor import WORKER, supervise
 from napari_vae_repair.batch.worker import work
 from napari_vae_repair.cli import main
 from napari_vae_repair.image.files import read_image
@@ -78,6 +79,14 @@ def results_in(folder: Path) -> dict[str, bytes]:
 
 def hidden_in(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob(".*") if path.name != ".vae-repair"]
+
+
+def kill_workers() -> None:
+    for child in psutil.Process().children():
+        if WORKER in child.cmdline():
+            child.kill()
+            while child.is_running():  # until it is waited for
+                time.sleep(0.01)
 
 
 def statuses(folder: Path) -> dict[str, str]:
@@ -147,21 +156,37 @@ def test_killed_at_any_moment_the_next_run_gives_the_same_bytes(finished: Path, 
 @POSIX
 def test_a_worker_that_is_killed_costs_one_file(finished: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
+    tifffile.imwrite(place / "a_large.tif", np.tile(camera(), (3, 3)))  # under way when its first message is read
 
     def kill_at_work(progress: BatchProgress) -> None:
-        if progress.name == "in/a.tif":
-            for child in psutil.Process().children():
-                child.kill()
+        if progress.name == "a_large.tif":
+            kill_workers()
 
     rows = restore_files(
-        ["in/a.tif", "in/sub/c.ome.tif"], "killed", make_settings(device="cpu"), reference="truth/a.tif",
-        on_progress=kill_at_work,
-    )  # fmt: skip
+        ["a_large.tif", "in/sub/c.ome.tif"], "killed", make_settings(device="cpu"), on_progress=kill_at_work
+    )
     assert [row.status for row in rows] == ["failed", "done"]
     assert "ended by SIGKILL" in rows[0].error
-    assert rows[1].against_reference is not None
     pixels = read_image(place / "killed/c.ome.tif").pixels
     np.testing.assert_array_equal(pixels, read_image(finished / "sub/c.ome.tif").pixels)
+
+
+@POSIX
+def test_a_worker_that_died_between_two_files_costs_one_file(place: Path, tmp_path: Path) -> None:
+    def kill_before_the_first(number: int) -> str:
+        if number == 0:
+            kill_workers()
+            time.sleep(0.2)  # for the thread that closes its input
+        return ""
+
+    settings = make_settings(device="cpu")
+    truth = str(place / "truth/a.tif")
+    jobs = [Job(str(place / "in" / name), str(tmp_path / name), settings, reference=truth) for name in NAMES[:2]]
+    tasks = [(number, {"job": job.to_dict(), "earlier": None}) for number, job in enumerate(jobs)]
+    said = dict(supervise(tasks, 1, tmp_path, kill_before_the_first))
+    assert "ended by SIGKILL" in said[0]["error"]
+    assert said[1]["row"]["status"] == "done"
+    assert said[1]["row"]["against_reference"] is not None
 
 
 @POSIX

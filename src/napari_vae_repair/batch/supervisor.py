@@ -52,7 +52,7 @@ class Worker:
         """Hand over one task; a dead worker is told by its event."""
         self.task = number
         assert self._process.stdin is not None
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # its pipe is broken, or closed by the thread that saw it end
             self._process.stdin.write(json.dumps(task).encode() + b"\n")
             self._process.stdin.flush()
 
