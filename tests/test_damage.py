@@ -9,7 +9,7 @@ from skimage.draw import line
 
 from napari_vae_repair import find_damage, restore
 from napari_vae_repair.damage import damaged_rows, outstanding_pixels, saturated_pixels
-from napari_vae_repair.errors import InputError
+from napari_vae_repair.errors import DeviceError, InputError
 from napari_vae_repair.noise.record import NoiseModel
 
 QUIET = NoiseModel(0.0, 2.0)
@@ -102,3 +102,8 @@ def test_shapes_missing_pixels_and_the_input_itself(image: np.ndarray) -> None:
 def test_thresholds_are_probabilities(image: np.ndarray, threshold: float) -> None:
     with pytest.raises(InputError, match="threshold"):
         find_damage(image, threshold=threshold)
+
+
+def test_a_device_that_does_not_exist_is_refused_by_the_rules_too(image: np.ndarray) -> None:
+    with pytest.raises(DeviceError, match="no device 'tpu'"):
+        find_damage(image, device="tpu")

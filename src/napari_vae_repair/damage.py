@@ -78,13 +78,13 @@ def find_damage(
             "A probability above 0, and 1 at most, is needed.",
             "Leave it out for single pixels, rows and saturation alone, or give 0.99, or 0.9 to find more.",
         )
-    chosen = as_image(image, axes)
+    chosen, on = as_image(image, axes), choose_device(device)
     layout = Layout(chosen.axes, chosen.pixels.shape)
     lost = mask_planes(chosen)
     # dead rows of an integer image are found by value, so the dtype's own values are looked at
     planes = colour_planes(layout.to_planes(chosen.pixels)).astype(np.float32)
     fill_damage(planes, lost)
-    network = None if threshold is None else partial(_by_network, threshold, choose_device(device))
+    network = None if threshold is None else partial(_by_network, threshold, on)
     for index, colours in enumerate(planes):
         lost[index] |= _of_plane(colours, lost[index], network, should_stop or _never)
     masked = Layout(chosen.axes.replace("S", ""), chosen.damaged.shape)
