@@ -1,24 +1,29 @@
 """One pass beside BM3D: seconds of the whole call on a grey image of 512 x 512 pixels, taking turns; cost of samples.
 
-    python -m benchmarks.speed [--data ../shared/data] [--turns 7]
+    python -m benchmarks.speed [--data ../shared/data] [--turns 7] [--float32]
 
-Writes benchmarks/results/speed.md and .csv. Loading the weights is timed apart, in a process of its own.
+Writes benchmarks/results/speed.md and .csv; with --float32, as where the processor lacks bfloat16, speed-float32.md and
+.csv (with ONEDNN_MAX_CPU_ISA=AVX2 in the environment, as where it lacks AVX-512). Loading the weights is timed apart,
+in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 from benchmarks import report
 from benchmarks.data import DATA, cases
 from benchmarks.peers import bm3d_of
 from napari_vae_repair import restore
+from napari_vae_repair.vae import device
 
 MORE_SAMPLES = 8
 LOADING = """
@@ -40,7 +45,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--float32", action="store_true")
     options = parser.parse_args()
+    if options.float32:
+        with patch.object(device, "_cpu_autocast", return_value=None):
+            measure(options)
+    else:
+        measure(options)
+
+
+def measure(options: argparse.Namespace) -> None:
     if not options.data.is_dir():
         print(f"skipped: the benchmark data is not at {options.data}; name its folder with --data")
         return
@@ -64,16 +78,19 @@ def main() -> None:
         {"what": "BM3D over one pass", "ratio": round(ratio, 1)},
         {"what": "each further sample over one pass", "ratio": round(statistics.median(each_more), 2)},
     ]
+    limit = f"ONEDNN_MAX_CPU_ISA={isa} " if (isa := os.environ.get("ONEDNN_MAX_CPU_ISA")) else ""
     columns = ("what", "seconds", "ratio")
     lines = [
         "# Speed",
         "",
-        report.provenance("python -m benchmarks.speed", ("torch", "bm3d", "numpy"), 2),
+        report.provenance(
+            f"{limit}python -m benchmarks.speed{' --float32' * options.float32}", ("torch", "bm3d", "numpy"), 2
+        ),
         f"Medians of {options.turns} turns; ratios within a turn.",
         "",
         *report.markdown(rows, columns),
     ]
-    report.write("speed", lines, rows, columns)
+    report.write("speed-float32" if options.float32 else "speed", lines, rows, columns)
     print("\n".join(lines))
 
 
