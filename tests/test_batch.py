@@ -176,7 +176,7 @@ def test_a_worker_that_died_between_two_files_costs_one_file(place: Path, tmp_pa
     def kill_before_the_first(number: int) -> str:
         if number == 0:
             kill_workers()
-            time.sleep(0.2)  # for the thread that closes its input
+            time.sleep(0.2)  # for the thread that listens to it
         return ""
 
     settings = make_settings(device="cpu")

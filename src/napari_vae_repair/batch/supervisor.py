@@ -52,7 +52,7 @@ class Worker:
         """Hand over one task; a dead worker is told by its event."""
         self.task = number
         assert self._process.stdin is not None
-        with suppress(OSError, ValueError):  # its pipe is broken, or closed by the thread that saw it end
+        with suppress(OSError):
             self._process.stdin.write(json.dumps(task).encode() + b"\n")
             self._process.stdin.flush()
 
@@ -62,7 +62,6 @@ class Worker:
             for line in lines:
                 self._events.put((self, json.loads(line)))
         self._process.wait()
-        self.ask_to_stop()
         self._events.put((self, None))
 
     def ask_to_stop(self) -> None:
@@ -135,6 +134,7 @@ def supervise(
             if message is None:
                 yield worker.task, {"error": worker.how_it_ended}
                 workers.remove(worker)
+                worker.ask_to_stop()  # it has: only its input is left to close
                 if waiting:
                     workers.append(Worker(jobs, worker.lock_file, events))
                     yield from next_task(workers[-1])
