@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
@@ -47,10 +48,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--float32", action="store_true")
     options = parser.parse_args()
-    if options.float32:
-        with patch.object(device, "_cpu_autocast", return_value=None):
-            measure(options)
-    else:
+    with patch.object(device, "_cpu_autocast", return_value=None) if options.float32 else nullcontext():
         measure(options)
 
 
